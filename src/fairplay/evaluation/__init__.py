@@ -1,0 +1,1 @@
+"""From responses to numbers with intervals: judging, win rates, length control. Floor 5."""

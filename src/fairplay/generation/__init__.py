@@ -1,0 +1,1 @@
+"""Who responds: engines behind one contract. Floor 4."""

@@ -1,0 +1,1 @@
+"""Who prefers: preference oracles behind one contract. Floor 4."""

@@ -1,0 +1,177 @@
+"""The things that flow through fairplay, from prompts to evaluation results, as frozen dataclasses.
+
+Left out: tensors (`logps.py`), reading and writing (`storage/`, `data/`). Floor 1; imports neither torch nor numpy.
+An empty tuple in an optional column means that the column is absent; no field is ever "not yet" filled.
+
+    Prompt -> ResponseGroup -> PreferenceGroup -> TrainingExample -> (weights) -> Judgement -> EvaluationResult
+"""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+Role = Literal["system", "user", "assistant"]
+FinishReason = Literal["stop", "length", "given"]
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of a chat."""
+
+    role: Role
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """What was asked: chat messages that end with a user turn. The id is unique within its dataset."""
+
+    id: str
+    messages: tuple[Message, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """One response to a prompt.
+
+    Attributes:
+        text: The text without control tokens.
+        token_ids: Ids as the policy sampled them, end-of-turn token included where there is one; empty for text from
+            elsewhere, which training tokenises.
+        finish_reason: `stop` (ended by itself), `length` (cut at the limit), `given` (came with the data).
+        seed: The seed of the sample; -1 for text from elsewhere.
+    """
+
+    text: str
+    token_ids: tuple[int, ...] = ()
+    finish_reason: FinishReason = "given"
+    seed: int = -1
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseGroup:
+    """K responses by one policy to one prompt; `prompt_token_ids` is the prompt as the policy read it, or empty."""
+
+    prompt: Prompt
+    responses: tuple[Response, ...]
+    prompt_token_ids: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PreferenceGroup:
+    """A response group with an oracle's verdict on every ordered pair.
+
+    Attributes:
+        pair_logits: [K][K]; entry [i][j] is the logit that response i beats j when i is shown first; 0 on the diagonal.
+            The presentation orders are kept apart here; `preferences.win_matrix` symmetrises and calibrates.
+        truncated: [K]; whether the oracle read only a part of the response.
+    """
+
+    group: ResponseGroup
+    pair_logits: tuple[tuple[float, ...], ...]
+    truncated: tuple[bool, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingExample:
+    """Responses to one prompt, stored once, with preferences as indices into them.
+
+    A preference pair is R = 2 with pairs ((0, 1),); an unpaired, labelled row is R = 1; SPPO over all K is R = K.
+
+    Attributes:
+        id: Unique within the dataset; seeds every draw that concerns this example.
+        pairs: (chosen, rejected) indices into `responses`.
+        win_rates: [R]; P(response beats the policy that wrote it), in [0, 1]; empty if not known.
+        labels: [R]; desirable or not, for unpaired objectives; empty if not known.
+        scores: [R]; a scalar quality score; empty if not known.
+        prompt_token_ids: The rendered prompt as the policy read it; empty if training is to render it.
+    """
+
+    id: str
+    prompt: Prompt
+    responses: tuple[Response, ...]
+    pairs: tuple[tuple[int, int], ...] = ()
+    win_rates: tuple[float, ...] = ()
+    labels: tuple[bool, ...] = ()
+    scores: tuple[float, ...] = ()
+    prompt_token_ids: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """Something that was asked for and left out, with the reason; counted in manifests and reports, never silent.
+
+    Attributes:
+        id: The prompt's or example's id.
+        reason: A short fixed phrase, the same for every item with that reason, such as "prompt too long".
+    """
+
+    id: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """A judge's verdict on one response of the policy against one of the opponent, both presentation orders kept.
+
+    Attributes:
+        prompt_id: The prompt; the unit over which intervals are drawn.
+        sample: Index of the sample pair within the prompt.
+        win_prob_first: P(policy's response wins) when it is shown first; a tie is 0.5.
+        win_prob_second: P(policy's response wins) when it is shown second.
+        policy_length, opponent_length: Lengths of the two responses in tokens.
+    """
+
+    prompt_id: str
+    sample: int
+    win_prob_first: float
+    win_prob_second: float
+    policy_length: int
+    opponent_length: int
+
+    @property
+    def win_prob(self) -> float:
+        """P(policy's response wins), the mean of both presentation orders."""
+        return 0.5 * (self.win_prob_first + self.win_prob_second)
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A point estimate with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationResult:
+    """Win rate of a policy against an opponent by a judge; rates are in [0, 1], intervals at 95 %.
+
+    Attributes:
+        num_prompts: Prompts judged (the unit of the intervals).
+        num_judgements: Sample pairs judged, over all prompts.
+        dropped: Reason -> number of judgements asked for and not obtained.
+        wins, ties, losses: Prompts whose mean win probability is above, at, or below one half.
+        position_consistency: Share of judgements whose winner is the same in both presentation orders.
+        first_position_bias: Mean of P(the first-shown wins) - 1/2.
+        overlap: Share of prompts whose two lengths differ by less than 10 %; LC extrapolates where it is small.
+        notes: What a reader must know to trust the numbers, in full sentences.
+    """
+
+    policy: str
+    opponent: str
+    judge: str
+    num_prompts: int
+    num_judgements: int
+    win_rate: Interval
+    lc_win_rate: Interval
+    wins: int
+    ties: int
+    losses: int
+    position_consistency: float
+    first_position_bias: float
+    mean_length: float
+    opponent_mean_length: float
+    overlap: float
+    dropped: dict[str, int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()

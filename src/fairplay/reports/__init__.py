@@ -1,0 +1,1 @@
+"""From records to figures and one self-contained HTML page. Floor 5."""
