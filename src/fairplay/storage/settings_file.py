@@ -1,0 +1,184 @@
+"""Settings files: YAML in, frozen dataclasses out, with every fault named at once.
+
+Left out: what the settings mean (each part has its own dataclass). The only place where untyped data enters. Floor 2.
+"""
+
+import dataclasses
+import typing
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import TypeAdapter, ValidationError
+
+from fairplay.errors import SettingsError
+from fairplay.lookup import nearest_hint
+
+S = TypeVar("S")
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """A safe loader that refuses a key written twice (YAML would silently keep the last one)."""
+
+
+def _mapping_without_duplicates(loader: yaml.SafeLoader, node: yaml.MappingNode) -> dict[Any, Any]:
+    seen: set[str] = set()
+    for key_node, _ in node.value:
+        if key_node.value in seen:
+            raise yaml.MarkedYAMLError(problem=f"key `{key_node.value}` twice", problem_mark=key_node.start_mark)
+        seen.add(key_node.value)
+    return dict(loader.construct_pairs(node, deep=True))
+
+
+_UniqueKeys.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping_without_duplicates)
+
+
+def parse_yaml(text: str, source: str) -> dict[str, Any]:
+    """A YAML mapping, by the safe loader.
+
+    Raises:
+        SettingsError: If the text is no YAML mapping, or has a key twice; the message has line and column.
+    """
+    try:
+        document = yaml.load(text, Loader=_UniqueKeys)  # noqa: S506 - _UniqueKeys is a SafeLoader
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        where = f" line {mark.line + 1}, column {mark.column + 1}:" if mark else ""
+        raise SettingsError(f"{source}:{where} {error.problem or error}") from error
+    except yaml.YAMLError as error:
+        raise SettingsError(f"{source}: not YAML ({error})") from error
+    if document is None:
+        return {}
+    if not isinstance(document, dict):
+        raise SettingsError(f"{source}: expected keys and values, found a {type(document).__name__}")
+    return document
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML file.
+
+    Raises:
+        SettingsError: If there is no such file, or it is no YAML mapping.
+    """
+    try:
+        text = path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        raise SettingsError(f"{path}: can't read this settings file ({reason})") from error
+    return parse_yaml(text, str(path))
+
+
+def apply_overrides(document: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """The document with `key.inner=value` overrides put in; values are read as YAML.
+
+    Raises:
+        SettingsError: If an override is not of the form key=value, or goes through something that is no mapping.
+    """
+    result: dict[str, Any] = _deep_copy(document)
+    for override in overrides:
+        key, equals, raw = override.partition("=")
+        if not equals or not key:
+            raise SettingsError(f"--set {override}: expected key=value")
+        *parents, last = key.split(".")
+        place = result
+        for parent in parents:
+            inner = place.setdefault(parent, {})
+            if isinstance(inner, str):  # `objective: dpo` may be written short; --set objective.beta=... opens it up
+                inner = place[parent] = {"name": inner}
+            if not isinstance(inner, dict):
+                raise SettingsError(f"--set {override}: `{parent}` is a single value, it has no keys inside")
+            place = inner
+        place[last] = parse_yaml(f"value: {raw}", f"--set {override}")["value"]
+    return result
+
+
+def _deep_copy(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _deep_copy(inner) for key, inner in value.items()}
+    return value
+
+
+def build_settings(settings_type: type[S], document: Mapping[str, Any], source: str) -> S:
+    """Settings of this type from plain data; types are coerced (`5e-7` is a float), unknown keys refused.
+
+    Args:
+        settings_type: A frozen dataclass, possibly with dataclasses inside.
+        document: Plain data, as read from YAML.
+        source: Where it comes from, for messages.
+
+    Raises:
+        SettingsError: With all faults at once, one a line, each with the key's whole name.
+    """
+    faults = _unknown_keys(settings_type, document, "")
+    try:
+        result = TypeAdapter(settings_type).validate_python(_known_only(settings_type, document))
+    except ValidationError as error:
+        faults += [(_key(fault["loc"]), fault["msg"].removeprefix("Value error, "), "") for fault in error.errors()]
+    if faults:
+        lines = [f"{source}: {key}: {problem}" for key, problem, _ in faults]
+        hints = [hint for _, _, hint in faults if hint]
+        raise SettingsError("\n".join(lines), hint="; ".join(hints))
+    return result
+
+
+def _key(location: Sequence[int | str]) -> str:
+    return ".".join(str(part) for part in location)
+
+
+def _inner_types(settings_type: Any) -> dict[str, Any]:
+    hints = typing.get_type_hints(settings_type)
+    return {field.name: hints[field.name] for field in dataclasses.fields(settings_type)}
+
+
+def _unknown_keys(settings_type: Any, document: Mapping[str, Any], prefix: str) -> list[tuple[str, str, str]]:
+    known = _inner_types(settings_type)
+    faults = []
+    for key, value in document.items():
+        name = f"{prefix}{key}"
+        if key not in known:
+            hint = nearest_hint(str(key), known)
+            faults.append((name, "unknown setting", hint.replace("`", f"`{prefix}", 1) if "`" in hint else hint))
+        elif dataclasses.is_dataclass(known[key]) and isinstance(value, Mapping):
+            faults += _unknown_keys(known[key], value, f"{name}.")
+    return faults
+
+
+def _known_only(settings_type: Any, document: Mapping[str, Any]) -> dict[str, Any]:
+    known = _inner_types(settings_type)
+    kept = {}
+    for key, value in document.items():
+        if key in known:
+            nested = dataclasses.is_dataclass(known[key]) and isinstance(value, Mapping)
+            kept[key] = _known_only(known[key], value) if nested else value
+    return kept
+
+
+def settings_document(settings: Any) -> dict[str, Any]:
+    """Settings as plain data: what is hashed, compared and written to `settings.yaml`."""
+    return {key: _plain(value) for key, value in dataclasses.asdict(settings).items()}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value
+
+
+def dump_yaml(document: Mapping[str, Any]) -> str:
+    """Plain data as YAML text, keys in their order."""
+    return yaml.safe_dump(dict(document), sort_keys=False, allow_unicode=True)
+
+
+def settings_difference(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """Lines `key: old -> new` for every setting that differs."""
+    lines = []
+    for key in [*old, *(key for key in new if key not in old)]:
+        before, after = old.get(key), new.get(key)
+        if isinstance(before, Mapping) and isinstance(after, Mapping):
+            lines += settings_difference(before, after, f"{prefix}{key}.")
+        elif before != after:
+            lines.append(f"{prefix}{key}: {before!r} -> {after!r}")
+    return lines

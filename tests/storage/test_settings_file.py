@@ -1,0 +1,80 @@
+from dataclasses import dataclass, field
+from typing import Literal
+
+import pytest
+
+from fairplay.errors import SettingsError
+from fairplay.storage.settings_file import (
+    apply_overrides,
+    build_settings,
+    dump_yaml,
+    parse_yaml,
+    settings_difference,
+    settings_document,
+)
+
+
+@dataclass(frozen=True)
+class Inner:
+    learning_rate: float = 1e-3
+    kind: Literal["a", "b"] = "a"
+    names: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Outer:
+    seed: int = 0
+    training: Inner = field(default_factory=Inner)
+    objective: dict[str, str | float] = field(default_factory=dict)
+
+
+def test_yaml_floats_without_a_dot_are_floats():
+    settings = build_settings(Outer, parse_yaml("training: {learning_rate: 5e-7, names: [x, y]}", "r.yaml"), "r.yaml")
+    assert settings.training == Inner(5e-7, "a", ("x", "y"))
+
+
+def test_all_faults_are_named_at_once_with_the_nearest_name():
+    text = "sed: 1\ntraining: {learning_rat: 1, kind: c}\nseed: many"
+    with pytest.raises(SettingsError) as fault:
+        build_settings(Outer, parse_yaml(text, "r.yaml"), "r.yaml")
+    message = str(fault.value)
+    assert "r.yaml: sed: unknown setting" in message
+    assert "r.yaml: training.learning_rat: unknown setting" in message
+    assert "did you mean `training.learning_rate`?" in message
+    assert "training.kind" in message
+    assert "seed" in message
+    assert fault.value.exit_code == 2
+
+
+def test_a_key_written_twice_is_refused_with_its_line():
+    with pytest.raises(SettingsError, match="line 2, column 1: key `seed` twice"):
+        parse_yaml("seed: 1\nseed: 2", "r.yaml")
+
+
+@pytest.mark.parametrize("text", ["!!python/object/apply:os.system ['true']", "a: [", "- 1", "just words"])
+def test_what_is_no_plain_mapping_is_refused(text):
+    with pytest.raises(SettingsError):
+        parse_yaml(text, "r.yaml")
+
+
+def test_overrides_reach_inner_keys_and_open_up_short_forms():
+    document = apply_overrides({"objective": "dpo", "seed": 1}, ["objective.beta=0.5", "training.learning_rate=1e-4"])
+    assert document == {"objective": {"name": "dpo", "beta": 0.5}, "seed": 1, "training": {"learning_rate": "1e-4"}}
+    assert build_settings(Outer, document, "x").training.learning_rate == 1e-4
+
+
+@pytest.mark.parametrize("override", ["seed", "=3", "seed.inner=3"])
+def test_an_override_that_can_not_be_meant_is_refused(override):
+    with pytest.raises(SettingsError, match="--set"):
+        apply_overrides({"seed": 1}, [override])
+
+
+def test_settings_survive_a_round_trip_and_differences_are_listed():
+    settings = Outer(3, Inner(1e-4, "b", ("x",)), {"name": "dpo", "beta": 0.1})
+    document = settings_document(settings)
+    assert build_settings(Outer, parse_yaml(dump_yaml(document), "s"), "s") == settings
+    assert settings_difference(document, settings_document(Outer(4, settings.training, {}))) == [
+        "seed: 3 -> 4",
+        "objective.name: 'dpo' -> None",
+        "objective.beta: 0.1 -> None",
+    ]
