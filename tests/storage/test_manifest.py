@@ -4,8 +4,8 @@ import sys
 
 import pytest
 
-from fairplay.errors import DataError, LockedError, ResourceError
-from fairplay.storage.atomic import folder_atomic, write_atomic
+from fairplay.errors import DataError, LockedError
+from fairplay.storage.atomic import folder_atomic
 from fairplay.storage.digests import content_digest, sha256_files
 from fairplay.storage.locking import lock
 from fairplay.storage.manifest import Manifest, is_finished, read_manifest, verify_files, write_manifest
