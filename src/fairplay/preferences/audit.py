@@ -1,0 +1,115 @@
+"""What an oracle's verdicts are worth: order flips, cycles, ties, length bias, truncation, as plain numbers.
+
+Left out: accuracy against labels (`training/oracle_training.py`, `evaluation/`). Floor 2; pure.
+"""
+
+from collections.abc import Sequence
+from itertools import combinations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fairplay.errors import DataError
+from fairplay.preferences.win_matrix import group_logits, order_bias, symmetric_logits, win_matrix
+from fairplay.preferences.win_rates import win_rates
+from fairplay.records import PreferenceGroup
+
+Vector = NDArray[np.float64]
+
+
+def audit_preferences(groups: Sequence[PreferenceGroup], *, temperature: float) -> dict[str, float]:
+    """How consistent the verdicts are, over all groups.
+
+    Args:
+        groups: Judged responses; K may differ between groups.
+        temperature: The oracle's temperature, > 0.
+
+    Returns:
+        By name, shares in [0, 1] unless said otherwise; pairs and triples are unordered and of one prompt:
+
+        - `order_flip_rate`: pairs of different texts whose winner changes with the presentation order.
+        - `mean_order_bias`: logit gained by being shown first, mean over such pairs, nats, signed.
+        - `intransitive_triple_rate`: triples i, j, k that beat each other in a circle.
+        - `cyclic_energy_share`: squared logits that no ranking explains (0: fully transitive).
+        - `length_correlation`: Pearson's r of win rate and length, both taken relative to the prompt's mean, [-1, 1];
+          in tokens where all responses have token ids, else in characters; 0 where one of them does not vary.
+        - `tie_rate`: pairs of different texts with a win probability of exactly 1/2.
+        - `duplicate_rate`: pairs of equal texts.
+        - `truncated_share`: responses of which the oracle read only a part.
+        - `mean_margin`: |P(i beats j) - P(j beats i)|, mean over pairs of different texts.
+        - `num_groups`: a count.
+
+    Raises:
+        DataError: If there is no group, or one has logits that are not finite.
+
+    Source: cyclic energy: Jiang et al. 2011, "Statistical ranking and combinatorial Hodge theory" (HodgeRank).
+    """
+    if not groups:
+        raise DataError("there are no preferences to audit", hint="rank at least one prompt's responses")
+    logits = [group_logits(preferences) for preferences in groups]
+    symmetric = [symmetric_logits(matrix) for matrix in logits]
+    pairs = [_different_pairs(preferences) for preferences in groups]
+    first = _at_pairs(logits, pairs)
+    second = _at_pairs([matrix.T for matrix in logits], pairs)
+    bias = _at_pairs([order_bias(matrix) for matrix in logits], pairs)
+    probs = _at_pairs([win_matrix(matrix, temperature=temperature) for matrix in logits], pairs)
+    num_pairs = sum(len(matrix) * (len(matrix) - 1) // 2 for matrix in logits)
+    truncated = [flag for preferences in groups for flag in preferences.truncated]
+    return {
+        "order_flip_rate": _mean(first * second > 0),
+        "mean_order_bias": _mean(bias),
+        "intransitive_triple_rate": _intransitive_triple_rate(symmetric),
+        "cyclic_energy_share": _cyclic_energy_share(symmetric),
+        "length_correlation": _length_correlation(groups, logits, temperature),
+        "tie_rate": _mean(probs == 0.5),
+        "duplicate_rate": 1 - len(probs) / num_pairs if num_pairs else 0.0,
+        "truncated_share": _mean(np.asarray(truncated)),
+        "mean_margin": _mean(np.abs(2 * probs - 1)),
+        "num_groups": float(len(groups)),
+    }
+
+
+def _different_pairs(preferences: PreferenceGroup) -> list[tuple[int, int]]:
+    responses = preferences.group.responses
+    return [(i, j) for i, j in combinations(range(len(responses)), 2) if responses[i].text != responses[j].text]
+
+
+def _at_pairs(matrices: Sequence[Vector], pairs: Sequence[list[tuple[int, int]]]) -> Vector:
+    values = [matrix[i, j] for matrix, chosen in zip(matrices, pairs, strict=True) for i, j in chosen]
+    return np.asarray(values, dtype=np.float64)
+
+
+def _mean(values: NDArray[np.float64] | NDArray[np.bool_]) -> float:
+    return float(values.mean()) if values.size else 0.0
+
+
+def _intransitive_triple_rate(symmetric: Sequence[Vector]) -> float:
+    num_circles = num_triples = 0
+    for d in symmetric:
+        for i, j, k in combinations(range(len(d)), 3):
+            num_triples += 1
+            num_circles += bool(abs(np.sign(d[i, j]) + np.sign(d[j, k]) + np.sign(d[k, i])) == 3)
+    return num_circles / num_triples if num_triples else 0.0
+
+
+def _cyclic_energy_share(symmetric: Sequence[Vector]) -> float:
+    cyclic = total = 0.0
+    for d in symmetric:
+        strength = d.mean(axis=1)
+        cyclic += float(np.square(d - (strength[:, None] - strength[None, :])).sum())
+        total += float(np.square(d).sum())
+    return cyclic / total if total else 0.0
+
+
+def _length_correlation(groups: Sequence[PreferenceGroup], logits: Sequence[Vector], temperature: float) -> float:
+    has_tokens = all(response.token_ids for preferences in groups for response in preferences.group.responses)
+    rates, lengths = [], []
+    for preferences, matrix in zip(groups, logits, strict=True):
+        responses = preferences.group.responses
+        length = np.asarray([len(r.token_ids) if has_tokens else len(r.text) for r in responses], dtype=np.float64)
+        rate = win_rates(win_matrix(matrix, temperature=temperature), opponents="with-self")
+        rates.append(rate - rate.mean())
+        lengths.append(length - length.mean())
+    rate, length = np.concatenate(rates), np.concatenate(lengths)
+    scale = float(np.sqrt(np.square(rate).sum() * np.square(length).sum()))
+    return float(rate @ length) / scale if scale > 1e-12 else 0.0
