@@ -1,0 +1,88 @@
+"""Optimisers and learning-rate schedules by name: a literal table over torch's, schedules from transformers.
+
+Left out: the step itself (`loop.py`), saving their state (`checkpoints.py`). Floor 5.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import torch
+from torch.nn import Parameter
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+from transformers import get_scheduler
+
+from fairplay.errors import SettingsError
+from fairplay.lookup import lookup
+from fairplay.training.settings import TrainingSettings
+
+Groups = list[dict[str, Any]]
+Build = Callable[[Groups, TrainingSettings], Optimizer]
+
+
+def _adam(settings: TrainingSettings) -> dict[str, Any]:
+    betas = (settings.adam_beta1, settings.adam_beta2)
+    return {"lr": settings.learning_rate, "betas": betas, "eps": settings.adam_epsilon}
+
+
+OPTIMIZERS: Mapping[str, Build] = {
+    "adafactor": lambda groups, s: torch.optim.Adafactor(groups, lr=s.learning_rate),
+    "adagrad": lambda groups, s: torch.optim.Adagrad(groups, lr=s.learning_rate, eps=s.adam_epsilon),
+    "adamw_torch": lambda groups, s: torch.optim.AdamW(groups, **_adam(s)),
+    "adamw_torch_fused": lambda groups, s: torch.optim.AdamW(groups, **_adam(s), fused=True),
+    "rmsprop": lambda groups, s: torch.optim.RMSprop(groups, lr=s.learning_rate, eps=s.adam_epsilon),
+    "sgd": lambda groups, s: torch.optim.SGD(groups, lr=s.learning_rate),
+}
+
+
+def build_optimizer(parameters: Iterable[Parameter], settings: TrainingSettings) -> Optimizer:
+    """The optimiser of these settings.
+
+    Args:
+        parameters: What is trained; tensors of fewer than two dimensions (biases, norms) get no weight decay.
+        settings: Names the optimiser and its numbers.
+
+    Raises:
+        SettingsError: If there is no optimiser of that name.
+    """
+    build = lookup(OPTIMIZERS, settings.optim, "optimiser")
+    trained = list(parameters)
+    matrices = [p for p in trained if p.ndim >= 2]
+    vectors = [p for p in trained if p.ndim < 2]
+    groups = [
+        {"params": matrices, "weight_decay": settings.weight_decay},
+        {"params": vectors, "weight_decay": 0.0},
+    ]
+    return build([group for group in groups if group["params"]], settings)
+
+
+def build_schedule(optimizer: Optimizer, settings: TrainingSettings, num_steps: int) -> LRScheduler:
+    """The learning-rate schedule over `num_steps` optimiser steps.
+
+    Raises:
+        SettingsError: If `lr_scheduler_kwargs` do not suit the schedule.
+    """
+    # Warm-up is rounded up as in transformers, so that a ratio above 0 warms up for at least one step.
+    warmup_steps = math.ceil(settings.warmup_ratio * num_steps)
+    try:
+        return get_scheduler(
+            settings.lr_scheduler_type,
+            optimizer,
+            num_warmup_steps=warmup_steps,
+            num_training_steps=num_steps,
+            scheduler_specific_kwargs=_schedule_arguments(settings, num_steps - warmup_steps),
+        )
+    except (TypeError, ValueError) as error:
+        raise SettingsError(
+            f"training.lr_scheduler_kwargs: `{settings.lr_scheduler_type}` refuses {dict(settings.lr_scheduler_kwargs)}",
+            hint=str(error),
+        ) from error
+
+
+def _schedule_arguments(settings: TrainingSettings, steps_after_warmup: int) -> dict[str, Any]:
+    arguments: dict[str, Any] = dict(settings.lr_scheduler_kwargs)
+    if settings.lr_scheduler_type == "warmup_stable_decay":
+        # transformers requires a number of decay steps; without one the whole rest decays.
+        arguments.setdefault("num_decay_steps", steps_after_warmup)
+    return arguments

@@ -1,0 +1,154 @@
+"""Settings of one training, with the names that transformers' users know.
+
+Left out: what is learned (the objective), which model (`models.settings`), where files go (arguments of `loop.train`).
+Imports no torch. Floor 5.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from fairplay.lookup import nearest_hint
+
+OPTIMIZER_NAMES = ("adafactor", "adagrad", "adamw_torch", "adamw_torch_fused", "rmsprop", "sgd")
+SCHEDULE_NAMES = (
+    "constant",
+    "constant_with_warmup",
+    "cosine",
+    "cosine_with_min_lr",
+    "cosine_with_restarts",
+    "inverse_sqrt",
+    "linear",
+    "polynomial",
+    "warmup_stable_decay",
+)
+TRACKER_NAMES = ("tensorboard", "trackio", "wandb")
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """How to train. Defaults are those of the SPPO and SimPO recipes where these agree (arXiv 2405.00675, 2405.14734).
+
+    Attributes:
+        learning_rate: Highest learning rate of the schedule.
+        lr_scheduler_type: A schedule of transformers by name. Linear decay to a floor is `polynomial` with
+            `lr_scheduler_kwargs: {lr_end: FLOOR}`.
+        lr_scheduler_kwargs: Further arguments of that schedule, such as `min_lr_rate`.
+        warmup_ratio: Share of all steps during which the rate rises from 0.
+        num_train_epochs: Passes over the examples; a fraction ends within a pass.
+        max_steps: Optimiser steps in all; above 0 it overrides `num_train_epochs`, -1 leaves it in force.
+        per_device_train_batch_size: Examples (all their responses) in one micro-batch.
+        gradient_accumulation_steps: Micro-batches in one optimiser step.
+        optim: Name of the optimiser, see `optimizers.OPTIMIZERS`.
+        adam_beta1, adam_beta2, adam_epsilon: Of the Adam family; `rmsprop` and `adagrad` take the epsilon.
+        weight_decay: On weight matrices; biases and norms are never decayed.
+        max_grad_norm: Gradients are scaled down to this norm; 0 switches it off.
+        max_length, max_prompt_length: Tokens of prompt and response, and of the prompt; longer examples are dropped.
+        prompt_loss_weight: Weight of prompt tokens in the likelihood, for the objective `sft` only.
+        bf16: Compute in bfloat16 by autocast; weights and optimiser stay in the model's dtype.
+        gradient_checkpointing: Recompute layers in the backward pass: less memory, a third more time.
+        logging_steps: Optimiser steps a record of `metrics.jsonl` covers.
+        save_steps: Optimiser steps between checkpoints; 0 saves only when asked to stop.
+        report_to: Trackers that get every record too.
+        use_peft: Train LoRA adapters instead of all weights; they are merged into the saved policy.
+        lora_r, lora_alpha, lora_dropout, lora_target_modules: As in peft; no modules means peft's choice for the family.
+    """
+
+    learning_rate: float = 5e-7
+    lr_scheduler_type: str = "linear"
+    lr_scheduler_kwargs: Mapping[str, float | str] = field(default_factory=dict)
+    warmup_ratio: float = 0.1
+    num_train_epochs: float = 1.0
+    max_steps: int = -1
+    per_device_train_batch_size: int = 8
+    gradient_accumulation_steps: int = 1
+    optim: str = "adamw_torch_fused"
+    adam_beta1: float = 0.9
+    adam_beta2: float = 0.999
+    adam_epsilon: float = 1e-8
+    weight_decay: float = 0.0
+    max_grad_norm: float = 1.0
+    max_length: int = 2048
+    max_prompt_length: int = 1024
+    prompt_loss_weight: float = 0.0
+    bf16: bool = False
+    gradient_checkpointing: bool = False
+    logging_steps: int = 10
+    save_steps: int = 500
+    report_to: tuple[str, ...] = ()
+    use_peft: bool = False
+    lora_r: int = 16
+    lora_alpha: int = 32
+    lora_dropout: float = 0.0
+    lora_target_modules: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse values out of range, all at once.
+
+        Raises:
+            ValueError: With every fault; the door turns it into a `SettingsError`.
+        """
+        faults = [*_range_faults(self), *_name_faults(self), *_conflicts(self)]
+        if faults:
+            raise ValueError("; ".join(faults))
+
+    @property
+    def examples_per_step(self) -> int:
+        """Examples of a full optimiser step."""
+        return self.per_device_train_batch_size * self.gradient_accumulation_steps
+
+
+def _range_faults(settings: TrainingSettings) -> list[str]:
+    faults = []
+    for name in ("learning_rate", "num_train_epochs", "adam_epsilon"):
+        value = getattr(settings, name)
+        if not (math.isfinite(value) and value > 0):
+            faults.append(f"{name}: must be above 0, is {value}")
+    for name in ("weight_decay", "max_grad_norm"):
+        value = getattr(settings, name)
+        if not (math.isfinite(value) and value >= 0):
+            faults.append(f"{name}: must be at least 0, is {value}")
+    for name in ("adam_beta1", "adam_beta2", "warmup_ratio", "lora_dropout"):
+        value = getattr(settings, name)
+        if not 0 <= value < 1:
+            faults.append(f"{name}: must be in [0, 1), is {value}")
+    at_least_one = ("per_device_train_batch_size", "gradient_accumulation_steps", "max_length", "max_prompt_length")
+    for name in (*at_least_one, "logging_steps", "lora_r", "lora_alpha"):
+        if getattr(settings, name) < 1:
+            faults.append(f"{name}: must be at least 1, is {getattr(settings, name)}")
+    if not 0 <= settings.prompt_loss_weight <= 1:
+        faults.append(f"prompt_loss_weight: must be in [0, 1], is {settings.prompt_loss_weight}")
+    if settings.save_steps < 0:
+        faults.append(f"save_steps: must be at least 0, is {settings.save_steps}")
+    if settings.max_steps < 1 and settings.max_steps != -1:
+        faults.append(f"max_steps: must be at least 1, or -1 to go by num_train_epochs, is {settings.max_steps}")
+    return faults
+
+
+def _name_faults(settings: TrainingSettings) -> list[str]:
+    asked = [
+        ("optim", settings.optim, OPTIMIZER_NAMES),
+        ("lr_scheduler_type", settings.lr_scheduler_type, SCHEDULE_NAMES),
+        *(("report_to", name, TRACKER_NAMES) for name in settings.report_to),
+    ]
+    return [
+        f"{key}: unknown name `{name}`, {nearest_hint(name, known)}" for key, name, known in asked if name not in known
+    ]
+
+
+def _conflicts(settings: TrainingSettings) -> list[str]:
+    faults = []
+    if settings.max_prompt_length >= settings.max_length:
+        faults.append(
+            f"max_prompt_length: must be below max_length ({settings.max_length}), is {settings.max_prompt_length}"
+        )
+    if settings.warmup_ratio and settings.lr_scheduler_type == "constant":
+        faults.append("warmup_ratio: `constant` has no warm-up; set it to 0, or take `constant_with_warmup`")
+    if settings.lr_scheduler_kwargs and settings.lr_scheduler_type in ("constant", "constant_with_warmup"):
+        faults.append(f"lr_scheduler_kwargs: `{settings.lr_scheduler_type}` takes none")
+    lora = ("lora_r", "lora_alpha", "lora_dropout", "lora_target_modules")
+    defaults = {name: TrainingSettings.__dataclass_fields__[name].default for name in lora}
+    changed = [name for name in lora if getattr(settings, name) != defaults[name]]
+    if changed and not settings.use_peft:
+        faults.append(f"{', '.join(changed)}: without effect unless `use_peft: true`")
+    return faults
