@@ -128,7 +128,7 @@ def test_a_temporary_folder_is_no_checkpoint(tmp_path):
 def test_a_checkpoint_of_another_training_is_refused(tmp_path):
     state = trainee()
     path = save_checkpoint(tmp_path, 1, state, fingerprint="f", counters={})
-    with pytest.raises(DataError, match="another|other"):
+    with pytest.raises(DataError, match="belongs to a training with other"):
         restore_checkpoint(path, state, fingerprint="g")
 
 

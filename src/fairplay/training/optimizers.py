@@ -66,7 +66,7 @@ def build_schedule(optimizer: Optimizer, settings: TrainingSettings, num_steps: 
     # Warm-up is rounded up as in transformers, so that a ratio above 0 warms up for at least one step.
     warmup_steps = math.ceil(settings.warmup_ratio * num_steps)
     try:
-        return get_scheduler(
+        schedule: LRScheduler = get_scheduler(
             settings.lr_scheduler_type,
             optimizer,
             num_warmup_steps=warmup_steps,
@@ -74,10 +74,11 @@ def build_schedule(optimizer: Optimizer, settings: TrainingSettings, num_steps: 
             scheduler_specific_kwargs=_schedule_arguments(settings, num_steps - warmup_steps),
         )
     except (TypeError, ValueError) as error:
+        refused = dict(settings.lr_scheduler_kwargs)
         raise SettingsError(
-            f"training.lr_scheduler_kwargs: `{settings.lr_scheduler_type}` refuses {dict(settings.lr_scheduler_kwargs)}",
-            hint=str(error),
+            f"training.lr_scheduler_kwargs: `{settings.lr_scheduler_type}` refuses {refused}", hint=str(error)
         ) from error
+    return schedule
 
 
 def _schedule_arguments(settings: TrainingSettings, steps_after_warmup: int) -> dict[str, Any]:

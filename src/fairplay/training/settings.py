@@ -51,7 +51,7 @@ class TrainingSettings:
         save_steps: Optimiser steps between checkpoints; 0 saves only when asked to stop.
         report_to: Trackers that get every record too.
         use_peft: Train LoRA adapters instead of all weights; they are merged into the saved policy.
-        lora_r, lora_alpha, lora_dropout, lora_target_modules: As in peft; no modules means peft's choice for the family.
+        lora_r, lora_alpha, lora_dropout, lora_target_modules: As in peft; without modules, peft's choice.
     """
 
     learning_rate: float = 5e-7
