@@ -1,0 +1,112 @@
+"""Anchors: detached statistics of a whole optimiser step that rewards are measured against, with explicit state.
+
+Left out: gathering a step's examples from micro-batches and ranks (`evaluate.token_gradient`, training). Floor 2.
+State is plain numbers by name: the caller keeps it between steps and saves it in checkpoints; nothing is mutated.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar, Protocol
+
+from torch import Tensor
+from torch.nn import functional
+
+from fairplay.objectives.sides import Comparisons
+
+State = Mapping[str, float]
+STATELESS: State = {}
+SMALLEST_BETA = 1e-3
+
+
+class Anchor(Protocol):
+    """A statistic of the step."""
+
+    @property
+    def initial(self) -> State:
+        """The state before the first step."""
+        ...
+
+    def __call__(self, comparisons: Comparisons, state: State) -> tuple[Tensor, State]:
+        """The anchor's value, a scalar or [rows], and the state for the next step."""
+        ...
+
+
+@dataclass(frozen=True)
+class NoAnchor:
+    """0."""
+
+    initial: ClassVar[State] = STATELESS
+
+    def __call__(self, comparisons: Comparisons, state: State) -> tuple[Tensor, State]:
+        return comparisons.anchor, state
+
+
+@dataclass(frozen=True)
+class MismatchedKl:
+    """max(0, mean log-ratio of the anchor rows): KTO's z_0, from prompts paired with other prompts' responses.
+
+    Anchor rows are ordinary responses of the batch, marked by 1 in the column "anchors"; no term learns from them.
+    """
+
+    initial: ClassVar[State] = STATELESS
+    needs: ClassVar[frozenset[str]] = frozenset({"anchors", "reference"})
+    couples_examples: ClassVar[bool] = True
+
+    def __call__(self, comparisons: Comparisons, state: State) -> tuple[Tensor, State]:
+        logps = comparisons.batch.logps
+        logratios = logps.sum_per_response((logps.policy - logps.reference).detach())
+        return functional.relu(logratios[comparisons.batch.columns["anchors"] == 1].mean()), state
+
+
+@dataclass(frozen=True)
+class RunningMean:
+    """Mean reward of all responses seen so far, this step's included: BCO's delta."""
+
+    initial: ClassVar[State] = {"num_rewards": 0.0, "mean_reward": 0.0}
+    couples_examples: ClassVar[bool] = True
+
+    def __call__(self, comparisons: Comparisons, state: State) -> tuple[Tensor, State]:
+        rewards = (comparisons.chosen.rewards + comparisons.rejected.rewards).detach() / 2
+        count = state["num_rewards"] + len(rewards)
+        mean = state["mean_reward"] + (rewards - state["mean_reward"]).sum() / count
+        return mean, {"num_rewards": count, "mean_reward": float(mean)}
+
+
+@dataclass(frozen=True)
+class DynamicScale:
+    """max(1 + alpha (mean margin - M), 0.001 / beta): beta-DPO's factor on beta, M the moving average of mean margins.
+
+    M is updated after it is used. The source's filter, which drops a fifth of the pairs, is left out.
+    """
+
+    alpha: float
+    beta: float
+    initial_margin: float
+    momentum: float
+    couples_examples: ClassVar[bool] = True
+    initial: State = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "initial", {"mean_margin": self.initial_margin})
+
+    def __call__(self, comparisons: Comparisons, state: State) -> tuple[Tensor, State]:
+        margin = (comparisons.chosen.logratios - comparisons.rejected.logratios).detach().mean()
+        scale = (1 + self.alpha * (margin - state["mean_margin"])).clamp(min=SMALLEST_BETA / self.beta)
+        updated = self.momentum * state["mean_margin"] + (1 - self.momentum) * float(margin)
+        return scale, {"mean_margin": updated}
+
+
+@dataclass(frozen=True)
+class StandardisedMargin:
+    """gamma + alpha z, z the margin of log-ratios standardised over the step: AlphaDPO's target margin, [rows]."""
+
+    gamma: float
+    alpha: float
+    initial: ClassVar[State] = STATELESS
+    needs: ClassVar[frozenset[str]] = frozenset({"reference"})
+    couples_examples: ClassVar[bool] = True
+
+    def __call__(self, comparisons: Comparisons, state: State) -> tuple[Tensor, State]:
+        margins = (comparisons.chosen.logratios - comparisons.rejected.logratios).detach()
+        spread = margins.std(correction=0).clamp(min=1e-12)
+        return self.gamma + self.alpha * (margins - margins.mean()) / spread, state

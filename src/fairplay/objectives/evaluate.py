@@ -1,0 +1,121 @@
+"""The one evaluator: any objective on any batch.
+
+Left out: which objectives there are (`table.py`), log-probs (`models/`), optimisation (`training/`). Floor 2.
+"""
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from fairplay.logps import PreferenceBatch, StepTotals
+from fairplay.objectives.anchors import State
+from fairplay.objectives.columns import value_of
+from fairplay.objectives.comparisons import Each, Pairs, Rows
+from fairplay.objectives.objective import Objective, Term
+from fairplay.objectives.requirements import check_batch
+from fairplay.objectives.sides import Comparisons, seat
+
+
+@dataclass(frozen=True)
+class ObjectiveOutput:
+    """An objective's value on a batch.
+
+    Attributes:
+        loss: Scalar; over the micro-batches of a step it sums to the step's loss.
+        example_losses: [examples]; the usual loss is their sum / `totals.num_examples`.
+        rewards: beta * link(log-ratio) of each response by itself, [responses], detached.
+        margins: Reward of chosen - rejected of each pair of the batch, [pairs], detached; with the objective's token
+            weights, in expectation where they are drawn.
+        state: The anchor's state for the next step.
+    """
+
+    loss: Tensor
+    example_losses: Tensor
+    rewards: Tensor
+    margins: Tensor
+    state: State
+
+
+def evaluate(
+    objective: Objective, batch: PreferenceBatch, totals: StepTotals, *, seed: int = 0, state: State | None = None
+) -> ObjectiveOutput:
+    """Evaluate an objective; differentiable in `batch.logps.policy` (and in statistics that carry a gradient).
+
+    Args:
+        objective: What is minimised.
+        batch: Log-probs and preferences; all of the step's, or a part that holds whole examples.
+        totals: Sizes of the whole step, which the loss is divided by.
+        seed: The run's seed; draws are hashed from it, the epoch, the example's key and the token's position.
+        state: The anchor's state from the last step; the initial one by default.
+
+    Raises:
+        DataError: If the batch lacks what the objective needs.
+    """
+    check_batch(objective, batch, totals)
+    comparisons = _seat(objective, batch, objective.comparison(batch), seed)
+    anchor, next_state = objective.anchor(comparisons, objective.initial_state if state is None else state)
+    comparisons = objective.matching(replace(comparisons, anchor=anchor))
+
+    losses = torch.zeros_like(comparisons.chosen.logps)
+    for term in objective.terms:
+        losses = losses + _term_losses(term, comparisons)
+    losses = losses * value_of(objective.weight, comparisons) + objective.likelihood(comparisons, totals)
+
+    shares = comparisons.rows.share.to(losses.dtype)
+    example_losses = losses.new_zeros(batch.num_examples).index_add(0, comparisons.rows.example, shares * losses)
+    with torch.no_grad():
+        expected = objective.in_expectation()
+        by_itself = _seat(expected, batch, _every_response(batch), seed).chosen.rewards
+        paired = _seat(expected, batch, Pairs()(batch), seed)
+    return ObjectiveOutput(
+        loss=objective.reduction(example_losses, totals),
+        example_losses=example_losses,
+        rewards=by_itself,
+        margins=paired.chosen.rewards - paired.rejected.rewards,
+        state=next_state,
+    )
+
+
+def token_gradient(
+    objective: Objective, batch: PreferenceBatch, totals: StepTotals, *, seed: int = 0, state: State | None = None
+) -> tuple[Tensor, ObjectiveOutput]:
+    """The gradient of a whole step's loss in every policy token log-prob.
+
+    For objectives that couple examples: score all micro-batches without gradient, take this of the whole step, and
+    back-propagate `(gradient * logps.policy).sum()` in any micro-batches; the sum is the step's exact gradient.
+
+    Returns:
+        d loss / d log pi_theta(y_t), [tokens], and the step's output, detached.
+    """
+    leaf = batch.logps.policy.detach().requires_grad_()
+    with torch.enable_grad():
+        logps = replace(batch.logps, policy=leaf)
+        output = evaluate(objective, replace(batch, logps=logps), totals, seed=seed, state=state)
+        (gradient,) = torch.autograd.grad(output.loss, leaf)
+    return gradient, replace(output, loss=output.loss.detach(), example_losses=output.example_losses.detach())
+
+
+def at_reference(batch: PreferenceBatch) -> PreferenceBatch:
+    """The same batch with the policy's log-probs set to the reference's, so that every log-ratio is 0."""
+    return replace(batch, logps=replace(batch.logps, policy=batch.logps.reference))
+
+
+def _seat(objective: Objective, batch: PreferenceBatch, rows: Rows, seed: int) -> Comparisons:
+    def reward(policy: Tensor, reference: Tensor) -> Tensor:
+        return objective.beta * objective.link(policy - reference if objective.reference else policy)
+
+    return seat(batch, rows, tokens=objective.tokens, reward=reward, seed=seed)
+
+
+def _every_response(batch: PreferenceBatch) -> Rows:
+    columns = {name: values for name, values in batch.columns.items() if name != "anchors"}
+    return Each()(replace(batch, columns=columns))
+
+
+def _term_losses(term: Term, comparisons: Comparisons) -> Tensor:
+    """The term's loss of every row, [rows]."""
+    of_chosen, of_rejected = term.contrast
+    contrast = of_chosen * comparisons.chosen.rewards + of_rejected * comparisons.rejected.rewards
+    margins = value_of(term.scale, comparisons) * contrast - value_of(term.offset, comparisons)
+    return value_of(term.coefficient, comparisons) * term.loss(margins, comparisons)

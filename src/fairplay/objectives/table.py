@@ -1,0 +1,37 @@
+"""The catalogue: every objective by name.
+
+Left out: the rows (`rows/`, one file a family), the evaluation (`evaluate.py`). Floor 2.
+"""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from fairplay.lookup import lookup
+from fairplay.objectives.objective import Objective
+from fairplay.objectives.row import Row
+from fairplay.objectives.rows import core
+
+NOTATION = """\
+a_t, b_t   log-prob of token t under policy and reference; d_t = a_t - b_t
+n, K       tokens of a response; the smaller n of a pair
+S, A       sum and mean of a_t over the response;  NLL = -A
+u, v       sum and mean of d_t over the response
+_w, _l     of the chosen, of the rejected response; _i of the i-th of an example's responses
+P          probability that the response beats the policy that wrote it
+sg[.]      a constant: no gradient passes"""
+
+OBJECTIVES: Mapping[str, Row] = MappingProxyType({row.name: row for row in (*core.ROWS,)})
+
+
+def build_objective(name: str, parameters: Mapping[str, object]) -> Objective:
+    """The objective of this name.
+
+    Args:
+        name: A name of the table.
+        parameters: Values by name; the others keep the row's defaults.
+
+    Raises:
+        SettingsError: If there is no such objective or parameter (the hint has the nearest name), or a value is
+            outside its domain.
+    """
+    return lookup(OBJECTIVES, name, "objective").objective(parameters)

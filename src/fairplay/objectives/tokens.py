@@ -1,0 +1,140 @@
+"""Token weights: all remedies for length lie here and nowhere else.
+
+Left out: the sums themselves (`sides.py`). Floor 2. n is the response's length, K the shorter one's of its row.
+"""
+
+import math
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from fairplay.objectives.sides import SeatedTokens, TokenWeight
+from fairplay.seeds import stable_seed
+
+
+@dataclass(frozen=True)
+class Sum:
+    """w = 1: the log-prob of the whole response."""
+
+    def __call__(self, tokens: SeatedTokens) -> Tensor:
+        return torch.ones_like(tokens.row)
+
+
+@dataclass(frozen=True)
+class Mean:
+    """w = 1 / n: the log-prob per token."""
+
+    def __call__(self, tokens: SeatedTokens) -> Tensor:
+        return 1.0 / tokens.lengths.to(torch.float64)[tokens.row]
+
+
+@dataclass(frozen=True)
+class Shared:
+    """w = K / n: the mean of every choice of K tokens, so SamPO's log-ratio in expectation."""
+
+    def __call__(self, tokens: SeatedTokens) -> Tensor:
+        return (tokens.shorter.to(torch.float64) / tokens.lengths)[tokens.row]
+
+
+@dataclass(frozen=True)
+class SharedAverage:
+    """w = (n_w + n_l) / (2 n): the log-prob per token, scaled back by the row's mean length."""
+
+    def __call__(self, tokens: SeatedTokens) -> Tensor:
+        both = tokens.lengths + tokens.partner_lengths
+        return (both.to(torch.float64) / (2 * tokens.lengths))[tokens.row]
+
+
+@dataclass(frozen=True)
+class LengthDecoupled:
+    """w = 1 for the first K tokens, alpha for those beyond."""
+
+    alpha: float
+
+    def __call__(self, tokens: SeatedTokens) -> Tensor:
+        is_beyond = tokens.position >= tokens.shorter[tokens.row]
+        return 1.0 - (1.0 - self.alpha) * is_beyond.to(torch.float64)
+
+
+@dataclass(frozen=True)
+class Given:
+    """w is a per-token statistic that came with the batch."""
+
+    statistic: str
+    needs: frozenset[str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "needs", frozenset({f"statistics:{self.statistic}"}))
+
+    def __call__(self, tokens: SeatedTokens) -> Tensor:
+        return tokens.batch.logps.statistics[self.statistic][tokens.token]
+
+
+@dataclass(frozen=True)
+class Kept:
+    """w = 1 for K tokens drawn uniformly without replacement, 0 for the others; only the longer response is cut.
+
+    The draw is a hash of (seed, epoch, example key, draw number, position), so it depends neither on the batch's
+    layout nor on what was drawn before, and policy and reference can't be thinned differently.
+    """
+
+    in_expectation: ClassVar[TokenWeight] = Shared()
+
+    def __call__(self, tokens: SeatedTokens) -> Tensor:
+        start = stable_seed(tokens.seed, "kept tokens", tokens.batch.epoch)
+        of_row = _mixed(_mixed(tokens.keys ^ start) + tokens.draw)
+        ticket = _mixed(of_row[tokens.row] + tokens.position)
+        by_ticket = ticket.argsort()
+        order = by_ticket[tokens.row[by_ticket].argsort(stable=True)]
+        first_seat = tokens.lengths.cumsum(0) - tokens.lengths
+        rank = torch.empty_like(order)
+        rank[order] = torch.arange(len(order), device=order.device) - first_seat[tokens.row]
+        return rank < tokens.shorter[tokens.row]
+
+
+@dataclass(frozen=True)
+class Subset:
+    """w = 1 for the tokens of the subset of size K that the row's draw number counts to, in lexicographic order."""
+
+    in_expectation: ClassVar[TokenWeight] = Shared()
+
+    def __call__(self, tokens: SeatedTokens) -> Tensor:
+        members = [
+            _subset(number % math.comb(size, kept), size, kept)
+            for number, size, kept in zip(
+                tokens.draw.tolist(), tokens.lengths.tolist(), tokens.shorter.tolist(), strict=True
+            )
+        ]
+        first_seat = tokens.lengths.cumsum(0) - tokens.lengths
+        flat = torch.tensor([is_member for row in members for is_member in row], device=tokens.row.device)
+        return flat[first_seat[tokens.row] + tokens.position]
+
+
+def _subset(number: int, size: int, kept: int) -> list[bool]:
+    """Whether each of `size` positions is in the subset of this number, among those that keep `kept`."""
+    members = []
+    for position in range(size):
+        with_this = math.comb(size - position - 1, kept - 1) if kept else 0
+        is_member = number < with_this
+        members.append(is_member)
+        number, kept = (number, kept - 1) if is_member else (number - with_this, kept)
+    return members
+
+
+def _mixed(values: Tensor) -> Tensor:
+    """A hash of 64-bit integers, [n] int64 -> [n] int64 (the finaliser of SplitMix64, Steele et al. 2014)."""
+    values = values + _signed(0x9E3779B97F4A7C15)
+    values = (values ^ _shifted(values, 30)) * _signed(0xBF58476D1CE4E5B9)
+    values = (values ^ _shifted(values, 27)) * _signed(0x94D049BB133111EB)
+    return values ^ _shifted(values, 31)
+
+
+def _shifted(values: Tensor, bits: int) -> Tensor:
+    """Logical right shift; torch's is arithmetic."""
+    return (values >> bits) & ((1 << (64 - bits)) - 1)
+
+
+def _signed(constant: int) -> int:
+    return constant - (1 << 64)
