@@ -1,0 +1,72 @@
+"""What every oracle does: responses in, pair logits out; and the door for oracles that give one score a response.
+
+Left out: the oracles themselves, probabilities and win rates (`preferences/`). Floor 4; imports no torch.
+"""
+
+from collections.abc import Sequence
+from math import isfinite
+from typing import Protocol
+
+from fairplay.errors import DataError
+from fairplay.records import PreferenceGroup, ResponseGroup
+
+
+class PreferenceOracle(Protocol):
+    """Who prefers: a ranker for training, or a judge on the test set.
+
+    Attributes:
+        name: Kind and identity, the same wherever the same oracle is used, such as "rule:package.module:name".
+        temperature: What its logits are to be divided by to be log-odds; `preferences.win_matrix` takes it.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def temperature(self) -> float: ...
+
+    def pair_logits(self, groups: Sequence[ResponseGroup]) -> list[PreferenceGroup]:
+        """Judge all ordered pairs of each group.
+
+        Args:
+            groups: Responses by prompt; K may differ. Verdicts do not depend on which groups come together.
+
+        Returns:
+            One judged group for each, in the same order; entry [i][j] is the logit that i beats j with i shown first.
+
+        Raises:
+            DataError: If a verdict is not a finite number; the message names the prompt.
+        """
+        ...
+
+
+def scores_to_group(
+    group: ResponseGroup, scores: Sequence[float], *, scale: float = 1.0, truncated: Sequence[bool] = ()
+) -> PreferenceGroup:
+    """A judged group from one score a response: L_ij = (s_i - s_j) / scale.
+
+    Args:
+        group: The responses, K of them.
+        scores: The score of each, [K]; higher is better.
+        scale: Points of score that make one nat of logit, > 0.
+        truncated: [K]; whether the oracle read only a part; empty if it always reads all.
+
+    Returns:
+        The group with antisymmetric pair logits, [K][K].
+
+    Raises:
+        DataError: If there is not one finite score a response; the message names the prompt.
+        ValueError: If the scale is not positive.
+    """
+    if not (isfinite(scale) and scale > 0):
+        raise ValueError(f"scale {scale} is not a positive number")
+    if len(scores) != len(group.responses):
+        raise DataError(f"prompt {group.prompt.id}: {len(scores)} scores for {len(group.responses)} responses")
+    for index, score in enumerate(scores):
+        if not isfinite(score):
+            raise DataError(
+                f"prompt {group.prompt.id}: the score of response {index} is {score}",
+                hint="an oracle must give every response a finite score",
+            )
+    logits = tuple(tuple((first - second) / scale for second in scores) for first in scores)
+    return PreferenceGroup(group, logits, tuple(truncated) or (False,) * len(scores))

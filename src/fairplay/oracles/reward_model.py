@@ -1,0 +1,156 @@
+"""The reward-model oracle: a Hugging Face sequence classifier with one logit for prompt and response.
+
+Left out: several logits a text, and weights that need their own code (`trust_remote_code`). Floor 4.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+
+from fairplay.errors import DataError, SettingsError
+from fairplay.models.chat import encode_response
+from fairplay.models.loading import configure_threads
+from fairplay.oracles.batching import length_batches, pad_right
+from fairplay.oracles.contract import scores_to_group
+from fairplay.oracles.settings import OracleSettings
+from fairplay.progress import progress
+from fairplay.records import PreferenceGroup, Prompt, ResponseGroup
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredRow:
+    """What is read for one reward: prompt and response as token ids, and whether one of them was cut."""
+
+    ids: tuple[int, ...]
+    num_prompt_tokens: int
+    cut: bool
+
+
+class RewardModelOracle:
+    """Prefers the response with the higher reward; L_ij = r_i - r_j, equal texts are read once.
+
+    A tokenizer with a chat template renders the whole conversation; without one, the prompt's text and the response
+    are tokenised as a pair, as such classifiers are trained.
+
+    Args:
+        model: A classifier with one label, on its device.
+        tokenizer: Its tokenizer.
+        name: Kind and identity.
+        temperature: Points of reward that make odds of e to 1.
+        max_length: Tokens read of prompt and response together.
+        max_tokens: Tokens of one forward pass, padding included.
+    """
+
+    def __init__(
+        self, model: Any, tokenizer: Any, *, name: str, temperature: float, max_length: int, max_tokens: int
+    ) -> None:
+        if model.config.num_labels != 1:
+            raise DataError(
+                f"{name} has {model.config.num_labels} labels, a reward model has one",
+                hint="classes are no preferences; use a model trained with `num_labels=1`",
+            )
+        if model.config.pad_token_id is None:  # decoder classifiers look for the last token that is no padding
+            pad_id = tokenizer.pad_token_id
+            model.config.pad_token_id = tokenizer.eos_token_id if pad_id is None else pad_id
+        self.model, self.tokenizer = model.eval(), tokenizer
+        self.name, self.temperature = name, temperature
+        self.max_length, self.max_tokens = max_length, max_tokens
+
+    @classmethod
+    def load(cls, settings: OracleSettings) -> Self:
+        """The reward model that the settings name, from a folder or the hub.
+
+        Raises:
+            SettingsError: If there is no such folder or repository.
+            DataError: If it is no sequence classifier with one label.
+        """
+        from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+        source = settings.model
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(source)
+            model = AutoModelForSequenceClassification.from_pretrained(
+                source, dtype=getattr(torch, settings.dtype), use_safetensors=True
+            )
+        except OSError as error:
+            raise SettingsError(
+                f"oracle.model: can't load a reward model from `{source}`",
+                hint=f"a local folder, or a hub id that is reachable: {str(error).splitlines()[0]}",
+            ) from error
+        configure_threads(sum(parameter.numel() for parameter in model.parameters()))
+        identity = Path(source).name if Path(source).is_dir() else source
+        return cls(
+            model.to("cuda" if torch.cuda.is_available() else "cpu"),
+            tokenizer,
+            name=f"reward_model:{identity}",
+            temperature=settings.temperature,
+            max_length=settings.max_length,
+            max_tokens=settings.batch_size * settings.max_length,
+        )
+
+    @torch.inference_mode()
+    def pair_logits(self, groups: Sequence[ResponseGroup]) -> list[PreferenceGroup]:
+        """Judge all ordered pairs of each group; see `PreferenceOracle`."""
+        rows: list[ScoredRow] = []
+        row_of: list[dict[str, int]] = []
+        for group in groups:
+            row_of.append({})
+            for text in dict.fromkeys(response.text for response in group.responses):
+                row_of[-1][text] = len(rows)
+                rows.append(fit(*self._encode(group.prompt, text), max_length=self.max_length))
+        rewards = self._rewards(rows)
+        judged = []
+        for group, places in zip(groups, row_of, strict=True):
+            chosen = [places[response.text] for response in group.responses]
+            flags = [rows[index].cut for index in chosen]
+            judged.append(scores_to_group(group, [rewards[index] for index in chosen], truncated=flags))
+        return judged
+
+    def _encode(self, prompt: Prompt, text: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        if self.tokenizer.chat_template:
+            prompt_ids, response_ids = encode_response(self.tokenizer, prompt.messages, text)
+            return tuple(prompt_ids), tuple(response_ids)
+        question = "\n\n".join(message.content for message in prompt.messages)
+        alone, both = self.tokenizer(question)["input_ids"], self.tokenizer(question, text)["input_ids"]
+        different = (i for i, (a, b) in enumerate(zip(alone, both, strict=False)) if a != b)
+        start = next(different, min(len(alone), len(both)))
+        return tuple(both[:start]), tuple(both[start:])
+
+    def _rewards(self, rows: Sequence[ScoredRow]) -> list[float]:
+        rewards = [0.0] * len(rows)
+        with progress("scoring responses", len(rows)) as counter:
+            for batch in length_batches([len(row.ids) for row in rows], max_tokens=self.max_tokens):
+                for index, reward in zip(batch, self._logits([rows[i] for i in batch]), strict=True):
+                    rewards[index] = reward
+                counter.advance(len(batch))
+        return rewards
+
+    def _logits(self, rows: Sequence[ScoredRow]) -> list[float]:
+        device = self.model.device
+        ids, mask = pad_right([row.ids for row in rows], pad_id=int(self.model.config.pad_token_id), device=device)
+        inputs = {"input_ids": ids, "attention_mask": mask}
+        if "token_type_ids" in self.tokenizer.model_input_names and not self.tokenizer.chat_template:
+            starts = torch.tensor([row.num_prompt_tokens for row in rows], device=device)
+            inputs["token_type_ids"] = (torch.arange(ids.shape[1], device=device) >= starts[:, None]).long() * mask
+        logits: list[float] = self.model(**inputs).logits[:, 0].float().tolist()
+        return logits
+
+
+def fit(prompt_ids: tuple[int, ...], response_ids: tuple[int, ...], *, max_length: int) -> ScoredRow:
+    """Prompt and response in at most `max_length` tokens.
+
+    The prompt loses its beginning, down to half of the room; then the response loses its end but keeps its last token,
+    where decoders are read.
+    """
+    over = len(prompt_ids) + len(response_ids) - max_length
+    if over <= 0:
+        return ScoredRow((*prompt_ids, *response_ids), len(prompt_ids), cut=False)
+    kept = max(len(prompt_ids) - over, min(len(prompt_ids), max_length // 2))
+    prompt_ids = prompt_ids[len(prompt_ids) - kept :]
+    room = max_length - kept
+    if len(response_ids) > room:
+        response_ids = (*response_ids[: room - 1], response_ids[-1])
+    return ScoredRow((*prompt_ids, *response_ids), len(prompt_ids), cut=True)

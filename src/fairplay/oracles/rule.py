@@ -1,0 +1,64 @@
+"""The rule oracle: any function that scores a text, such as a verifier or an exact judge.
+
+Left out: oracles with weights. Floor 4; imports no torch.
+"""
+
+import importlib
+from collections.abc import Callable, Sequence
+from typing import cast
+
+from fairplay.errors import SettingsError
+from fairplay.lookup import nearest_hint
+from fairplay.oracles.contract import scores_to_group
+from fairplay.records import PreferenceGroup, Prompt, ResponseGroup
+
+Score = Callable[[Prompt, str], float]
+
+
+class RuleOracle:
+    """Prefers the response with the higher score; equal texts are scored once, equal scores tie.
+
+    Args:
+        score: Gives a text that answers a prompt its points; higher is better.
+        identity: How the function is called in names and reports.
+        temperature: Points of score that make odds of e to 1; the logits are divided by it already.
+    """
+
+    temperature = 1.0
+
+    def __init__(self, score: Score, *, identity: str, temperature: float = 1.0) -> None:
+        self.score, self.points_per_nat = score, temperature
+        self.name = f"rule:{identity}"
+
+    def pair_logits(self, groups: Sequence[ResponseGroup]) -> list[PreferenceGroup]:
+        """Judge all ordered pairs of each group; see `PreferenceOracle`."""
+        return [self._judge(group) for group in groups]
+
+    def _judge(self, group: ResponseGroup) -> PreferenceGroup:
+        texts = [response.text for response in group.responses]
+        points = {text: float(self.score(group.prompt, text)) for text in dict.fromkeys(texts)}
+        return scores_to_group(group, [points[text] for text in texts], scale=self.points_per_nat)
+
+
+def load_function(path: str) -> Score:
+    """The function at `package.module:name`.
+
+    Raises:
+        SettingsError: If the module can't be imported, or has no such function.
+    """
+    module_name, _, name = path.partition(":")
+    if not module_name or not name:
+        raise SettingsError(f"oracle.function: `{path}` has no module and name", hint="write `package.module:name`")
+    try:
+        module = importlib.import_module(module_name)
+    except ImportError as error:
+        raise SettingsError(
+            f"oracle.function: can't import `{module_name}`: {error}",
+            hint="is the package installed, or its folder on PYTHONPATH?",
+        ) from error
+    function = getattr(module, name, None)
+    if not callable(function):
+        raise SettingsError(
+            f"oracle.function: no function `{name}` in `{module_name}`", hint=nearest_hint(name, vars(module))
+        )
+    return cast(Score, function)
