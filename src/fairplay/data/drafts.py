@@ -161,8 +161,15 @@ def group_draft(columns: Columns, names: Names) -> Draft:
     if len(set(values)) < 2:
         raise RowFault(EQUAL_SCORES)
     win_rates, scores = (values, ()) if names.are_win_rates else ((), values)
-    draft = Draft(read_prompt(columns, names), responses, _best_worst(responses, values), win_rates, (), scores)
+    draft = Draft(read_prompt(columns, names), responses, best_worst(responses, values), win_rates, (), scores)
     return _finished(draft)
+
+
+def best_worst(responses: Sequence[str], values: Sequence[float]) -> tuple[tuple[int, int], ...]:
+    """The first best and the first worst response; none where these two have the same text."""
+    best = max(range(len(values)), key=lambda k: values[k])
+    worst = min(range(len(values)), key=lambda k: values[k])
+    return ((best, worst),) if responses[best] != responses[worst] else ()
 
 
 def has_item_scores(items: object) -> bool:
@@ -261,10 +268,3 @@ def _item_score(item: object) -> object:
     rank = item.get("rank")
     own = next((item[key] for key in SCORE_KEYS if item.get(key) is not None), None)
     return -rank if own is None and isinstance(rank, int) else own
-
-
-def _best_worst(responses: Sequence[str], values: Sequence[float]) -> tuple[tuple[int, int], ...]:
-    """The first best and the first worst response; none where these two have the same text."""
-    best = max(range(len(values)), key=lambda k: values[k])
-    worst = min(range(len(values)), key=lambda k: values[k])
-    return ((best, worst),) if responses[best] != responses[worst] else ()

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fairplay.data.rows import READERS, BrokenRow, RawRows, Row, read_rows
-from fairplay.errors import DataError, FairplayError, ResourceError, ServiceError, SettingsError
+from fairplay.errors import DataError, ResourceError, ServiceError, SettingsError
 from fairplay.lookup import nearest_hint
 
 DEFAULT_SPLIT = "train"
@@ -155,8 +155,6 @@ def _hub_errors(name: str) -> Iterator[None]:
     """Turn what `datasets` raises into our errors."""
     try:
         yield
-    except FairplayError:
-        raise
     except (ValueError, FileNotFoundError) as error:  # unknown data set, config or split
         raise DataError(f"{name}: {_first_line(error)}", hint="owner/name[:config][@split]") from error
     except OSError as error:  # ConnectionError and the errors of the hub's client

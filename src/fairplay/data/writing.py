@@ -5,14 +5,13 @@ Left out: token ids, seeds and finish reasons (those stay in a run's own tables;
 
 import json
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TypeVar
 
+from fairplay.data.drafts import best_worst
 from fairplay.errors import DataError
 from fairplay.records import Message, Prompt, TrainingExample
 
-T = TypeVar("T")
 # Python, JavaScript and others take these for line ends; in JSON they may be escaped.
 _LINE_ENDS = str.maketrans({"\x85": "\\u0085", "\u2028": "\\u2028", "\u2029": "\\u2029"})
 
@@ -30,14 +29,15 @@ def write_prompts(prompts: Iterable[Prompt], path: Path) -> int:
     Raises:
         DataError: If a text is not valid Unicode (a lone surrogate); names the prompt.
     """
-    return _write(prompts, path, lambda prompt: prompt.id, _prompt_row)
+    return _write(({"id": prompt.id, "prompt": _messages(prompt.messages)} for prompt in prompts), path)
 
 
-def write_examples(examples: Iterable[TrainingExample], path: Path) -> int:
+def write_examples(examples: Sequence[TrainingExample], path: Path) -> int:
     """Write pairs, labelled or unlabelled single responses, or K responses with scores or win rates.
 
     Args:
-        examples: The examples; all of one kind, as the readers ask for.
+        examples: The examples, all of one kind, for a file has one set of columns. K responses have the pair
+            (best, worst), as the reader derives it.
         path: As for `write_prompts`.
 
     Returns:
@@ -46,20 +46,20 @@ def write_examples(examples: Iterable[TrainingExample], path: Path) -> int:
     Raises:
         DataError: If an example is of none of these kinds, or a text is not valid Unicode; names the example.
     """
-    return _write(examples, path, lambda example: example.id, _example_row)
+    return _write(_example_rows(examples), path)
 
 
-def _write(items: Iterable[T], path: Path, name: Callable[[T], str], row: Callable[[T], dict[str, object]]) -> int:
+def _write(rows: Iterable[dict[str, object]], path: Path) -> int:
     scratch = path.with_name(f".{path.name}.{os.getpid()}.partial")
     count = 0
     try:
         with scratch.open("wb") as stream:
-            for item in items:
-                line = json.dumps(row(item), ensure_ascii=False).translate(_LINE_ENDS) + "\n"
+            for row in rows:
+                line = json.dumps(row, ensure_ascii=False).translate(_LINE_ENDS) + "\n"
                 try:
                     stream.write(line.encode())
                 except UnicodeEncodeError as error:
-                    message = f"{path}: {name(item)!a}: lone surrogate in a text, which UTF-8 can't write"
+                    message = f"{path}: {row['id']!a}: lone surrogate in a text, which UTF-8 can't write"
                     raise DataError(message, hint="mend the text where it was made") from error
                 count += 1
         os.replace(scratch, path)
@@ -74,30 +74,42 @@ def _messages(turns: Iterable[Message]) -> list[dict[str, str]]:
     return [{"role": turn.role, "content": turn.content} for turn in turns]
 
 
-def _prompt_row(prompt: Prompt) -> dict[str, object]:
-    return {"id": prompt.id, "prompt": _messages(prompt.messages)}
+def _example_rows(examples: Sequence[TrainingExample]) -> Iterator[dict[str, object]]:
+    """Rows of one form, the first of the forms below that fits the whole data; the same columns in every row."""
+    singles = [len(example.responses) == 1 for example in examples]
+    are_single = all(singles)
+    if not are_single and any(singles):
+        raise _not_written(examples[singles.index(not singles[0])], "an example of another kind than the first")
+    are_pairs = all(len(example.responses) == 2 and example.pairs == ((0, 1),) for example in examples)
+    form = _single_columns if are_single else _pair_columns if are_pairs else _group_columns
+    first: set[str] = set()
+    for example in examples:
+        numbers = example.win_rates or example.scores
+        if (example.win_rates and example.scores) or (example.labels and not are_single):
+            raise _not_written(example, "labels of several responses, or both win rates and scores,")
+        said = {"id": example.id, "prompt_id": example.prompt.id, "prompt": _messages(example.prompt.messages)}
+        row = said | form(example, [response.text for response in example.responses], numbers)
+        first = first or set(row)
+        if set(row) != first:
+            raise _not_written(example, "an example of another kind than the first")
+        yield row
 
 
-def _example_row(example: TrainingExample) -> dict[str, object]:
-    texts = [response.text for response in example.responses]
-    row: dict[str, object] = {
-        "id": example.id,
-        "prompt_id": example.prompt.id,
-        "prompt": _messages(example.prompt.messages),
-    }
-    if len(texts) == 1 and not (example.pairs or example.scores or example.win_rates):
-        labels = {"label": example.labels[0]} if example.labels else {}
-        return row | {"completion": _said(texts[0])} | labels
-    if example.labels or (example.win_rates and example.scores):
-        raise _not_written(example, "labels with several responses, or both scores and win rates")
-    numbers = example.win_rates or example.scores
-    if len(texts) == 2 and example.pairs == ((0, 1),):
-        names = ("chosen_probs_win", "chosen_probs_lose") if example.win_rates else ("score_chosen", "score_rejected")
-        sides = {"chosen": _said(texts[0]), "rejected": _said(texts[1])}
-        return row | sides | dict(zip(names, numbers, strict=False))
-    if not numbers or len(texts) < 2:
-        raise _not_written(example, "several responses without scores or win rates")
-    return row | {"responses": texts, "win_rates" if example.win_rates else "scores": list(numbers)}
+def _single_columns(example: TrainingExample, texts: list[str], numbers: Sequence[float]) -> dict[str, object]:
+    if example.pairs or numbers:
+        raise _not_written(example, "one response with scores, win rates or pairs")
+    return {"completion": _said(texts[0])} | ({"label": example.labels[0]} if example.labels else {})
+
+
+def _pair_columns(example: TrainingExample, texts: list[str], numbers: Sequence[float]) -> dict[str, object]:
+    names = ("chosen_probs_win", "chosen_probs_lose") if example.win_rates else ("score_chosen", "score_rejected")
+    return {"chosen": _said(texts[0]), "rejected": _said(texts[1]), **dict(zip(names, numbers, strict=False))}
+
+
+def _group_columns(example: TrainingExample, texts: list[str], numbers: Sequence[float]) -> dict[str, object]:
+    if len(texts) < 2 or len(numbers) != len(texts) or example.pairs != best_worst(texts, numbers):
+        raise _not_written(example, "responses without scores or win rates, or pairs other than (best, worst),")
+    return {"responses": texts, "win_rates" if example.win_rates else "scores": list(numbers)}
 
 
 def _said(text: str) -> list[dict[str, str]]:
