@@ -1,0 +1,178 @@
+"""Loading a policy: a Hugging Face folder or hub id becomes a model in evaluation mode with its tokenizer.
+
+Left out: what is written back (`saving.py`), adapters that are trained (`adapters.py`), remote code (never run).
+Floor 3.
+"""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers.utils import logging as transformers_logging
+
+from fairplay.errors import DataError, ResourceError, SettingsError
+from fairplay.models.adapters import base_of_adapter, merge_adapter
+from fairplay.models.chat import ChatEncoder
+from fairplay.models.settings import ModelSettings
+from fairplay.models.token_logps import check_head
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+logger = logging.getLogger(__name__)
+transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # ours is the only one shown
+
+# Below this size threads cost more than they bring, and beside another busy process they cost a factor of 30.
+ONE_THREAD_BELOW = 5_000_000
+_STARTING_THREADS = torch.get_num_threads()
+
+
+@dataclass(frozen=True)
+class Policy:
+    """A causal language model with its tokenizer.
+
+    Attributes:
+        model: In evaluation mode as loaded; a peft model where adapters were added.
+        tokenizer: A fast tokenizer.
+        source: The folder or hub id it came from.
+    """
+
+    model: "PreTrainedModel"
+    tokenizer: "PreTrainedTokenizerBase"
+    source: str
+
+
+def configure_threads(num_parameters: int) -> None:
+    """Let torch use one thread for a tiny model, and as many as the process started with for any other.
+
+    Args:
+        num_parameters: Parameters of the model that is about to work.
+    """
+    threads = 1 if num_parameters < ONE_THREAD_BELOW else _STARTING_THREADS
+    if torch.get_num_threads() != threads:
+        torch.set_num_threads(threads)
+
+
+def resolve_device(settings: ModelSettings) -> torch.device:
+    """The device that the settings name; where they name none, cuda if there is one.
+
+    Raises:
+        SettingsError: If there is no such device.
+        ResourceError: If cuda is asked for and this machine has none.
+    """
+    if not settings.device:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(settings.device)
+    except RuntimeError as error:
+        raise SettingsError(f"device `{settings.device}` is not known to torch", hint="cpu, cuda, cuda:1") from error
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ResourceError(f"device `{settings.device}` is not there", hint="leave `device` empty, or set it to cpu")
+    return device
+
+
+def check_source(source: str) -> None:
+    """Refuse a path at which there is no model folder; a hub id passes.
+
+    Raises:
+        DataError: If the source is a path and there is no folder with a config.json.
+    """
+    path = Path(source).expanduser()
+    looks_like_path = source.startswith((".", "/", "~")) or source.count("/") > 1 or "\\" in source
+    if path.is_dir():
+        if not (path / "config.json").is_file() and not (path / "adapter_config.json").is_file():
+            raise DataError(f"{source}: the folder has no config.json", hint="name a folder in Hugging Face format")
+    elif path.exists():
+        raise DataError(f"{source}: is a file, not a model folder", hint="name the folder that holds config.json")
+    elif looks_like_path or not source:
+        raise DataError(f"{source or '(empty)'}: no such model folder", hint="name a folder, or a hub id `owner/name`")
+
+
+def load_tokenizer(source: str, *, revision: str = "") -> "PreTrainedTokenizerBase":
+    """The tokenizer of a model folder or hub id.
+
+    Raises:
+        DataError: If there is none, or it is not a fast one (only these keep control tokens in text apart).
+    """
+    check_source(source)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source, revision=revision or None, trust_remote_code=False)
+    except (OSError, ValueError, KeyError) as error:
+        raise DataError(f"{source}: no tokenizer could be loaded: {_first_line(error)}", hint=_LOAD_HINT) from error
+    if not tokenizer.is_fast:
+        raise DataError(f"{source}: the tokenizer is not a fast one", hint="convert it: it must hold a tokenizer.json")
+    return tokenizer
+
+
+def load_model(source: str, settings: ModelSettings) -> "PreTrainedModel":
+    """The causal language model of a folder or hub id, in evaluation mode, on its device.
+
+    A folder with nothing but a LoRA adapter is loaded over its base model, and the adapter is merged.
+
+    Raises:
+        DataError: If there is no model that could be loaded.
+        ResourceError: If memory ran out, or the attention implementation is not installed.
+    """
+    check_source(source)
+    if (Path(source).expanduser() / "adapter_config.json").is_file():
+        return merge_adapter(load_model(base_of_adapter(source), settings), source)
+    try:
+        model = _from_pretrained(source, settings, settings.attn_implementation)
+    except ImportError as error:
+        raise ResourceError(f"{source}: {_first_line(error)}", hint="set `attn_implementation: sdpa`") from error
+    except (OSError, ValueError, KeyError) as error:
+        raise DataError(f"{source}: no model could be loaded: {_first_line(error)}", hint=_LOAD_HINT) from error
+    try:
+        model = model.to(resolve_device(settings))
+    except torch.OutOfMemoryError as error:
+        raise ResourceError(f"{source}: does not fit in memory", hint="set `dtype: bfloat16`") from error
+    return model.eval()  # type: ignore[no-any-return]
+
+
+def _from_pretrained(source: str, settings: ModelSettings, attention: str) -> Any:
+    try:
+        return AutoModelForCausalLM.from_pretrained(
+            source,
+            dtype=getattr(torch, settings.dtype),
+            attn_implementation=attention,
+            revision=settings.revision or None,
+            use_safetensors=True,
+            trust_remote_code=False,
+        )
+    except ValueError as error:
+        if attention != "sdpa" or "scaled_dot_product_attention" not in str(error):
+            raise
+        logger.info("%s has no sdpa attention (Gemma 2 caps its scores); eager is used", source)
+        return _from_pretrained(source, settings, "eager")
+
+
+def load_policy(source: str, settings: ModelSettings) -> Policy:
+    """A policy that can be scored, trained and sampled from, in evaluation mode.
+
+    Args:
+        source: Folder in Hugging Face format, or hub id.
+        settings: How to load it.
+
+    Raises:
+        DataError: If it can't be loaded, has no chat template, or its head does something fairplay does not know.
+        ResourceError: If memory ran out, or an optional package is missing.
+    """
+    tokenizer = load_tokenizer(source, revision=settings.revision)
+    ChatEncoder(tokenizer)
+    model = load_model(source, settings)
+    num_parameters = sum(parameter.numel() for parameter in model.parameters())
+    if model.device.type == "cpu":
+        configure_threads(num_parameters)
+    check_head(model)
+    logger.info("loaded %s: %d parameters, %s, %s", source, num_parameters, settings.dtype, model.device)
+    return Policy(model=model, tokenizer=tokenizer, source=source)
+
+
+_LOAD_HINT = "name a folder in Hugging Face format with safetensors weights, or a hub id that this machine can reach"
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

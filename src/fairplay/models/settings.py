@@ -1,0 +1,57 @@
+"""Settings of language models and their adapters.
+
+Left out: loading (`loading.py`), LoRA itself (`adapters.py`). Imports no torch. Floor 3.
+"""
+
+from dataclasses import dataclass
+
+from fairplay.errors import SettingsError
+from fairplay.lookup import lookup
+
+DTYPES = {name: name for name in ("float32", "bfloat16", "float16", "float64")}
+ATTENTION = {name: name for name in ("sdpa", "eager", "flash_attention_2", "flash_attention_3", "flex_attention")}
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSettings:
+    """How a model is loaded.
+
+    Attributes:
+        dtype: Type of the weights: float32, bfloat16, float16 or float64.
+        attn_implementation: Attention function of transformers; sdpa runs everywhere.
+        device: Where the model lives, such as "cpu" or "cuda:1"; empty means cuda if there is one, else the CPU.
+        revision: Branch, tag or commit of a hub model; empty means the newest.
+    """
+
+    dtype: str = "float32"
+    attn_implementation: str = "sdpa"
+    device: str = ""
+    revision: str = ""
+
+    def __post_init__(self) -> None:
+        lookup(DTYPES, self.dtype, "dtype")
+        lookup(ATTENTION, self.attn_implementation, "attention implementation")
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterSettings:
+    """LoRA adapters (Hu et al. 2021, arXiv:2106.09685), with peft's names.
+
+    Attributes:
+        lora_r: Rank.
+        lora_alpha: The adapter's output is scaled by lora_alpha / lora_r.
+        lora_dropout: Dropout on the adapter's input while training, in [0, 1).
+        lora_target_modules: Names of the modules that get an adapter; empty means every linear layer but the head
+            (Dettmers et al. 2023, arXiv:2305.14314).
+    """
+
+    lora_r: int = 16
+    lora_alpha: int = 32
+    lora_dropout: float = 0.0
+    lora_target_modules: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.lora_r < 1:
+            raise SettingsError(f"lora_r must be at least 1, not {self.lora_r}")
+        if not 0.0 <= self.lora_dropout < 1.0:
+            raise SettingsError(f"lora_dropout must be in [0, 1), not {self.lora_dropout}")
