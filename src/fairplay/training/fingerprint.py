@@ -1,0 +1,67 @@
+"""What identifies a training, so that it only ever goes on from its own checkpoints.
+
+Left out: fingerprints of stages (`storage.manifest`). Floor 5.
+"""
+
+import dataclasses
+import hashlib
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from fairplay.objectives.objective import Objective
+from fairplay.storage.digests import content_digest, sha256_value
+from fairplay.training.batches import COLUMNS
+from fairplay.training.encoded_data import EncodedData
+
+
+def training_fingerprint(
+    data: EncodedData, *, model: str, reference: str, objective: Objective, seed: int, settings: Sequence[object]
+) -> str:
+    """What identifies a training: equal calls have the same bytes as a result, and may go on from each other.
+
+    Args:
+        data: Encoded examples.
+        model, reference: Folders, identified by their content, or hub ids.
+        objective: What is minimised.
+        seed: The run's seed.
+        settings: Every settings object that matters.
+    """
+    digest = hashlib.sha256()
+    for example in (*data.train, *data.held_out):
+        source = example.example
+        columns = [source.id, source.pairs, *(getattr(source, name) for name in COLUMNS)]
+        digest.update(repr((columns, [len(response) for response in example.response_ids])).encode())
+        for ids in (example.prompt_ids, *example.response_ids):
+            digest.update(np.array(ids, dtype=np.int64).tobytes())
+    return sha256_value(
+        {
+            "examples": digest.hexdigest(),
+            "held_out": len(data.held_out),
+            "model": content_digest(model),
+            "reference": content_digest(reference),
+            "objective": _description(objective),
+            "settings": _description(settings),
+            "seed": seed,
+        }
+    )
+
+
+def _description(value: object) -> Any:
+    """A value as JSON that is the same in every process; functions by their name."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        inner = {f.name: _description(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        return {type(value).__qualname__: inner}
+    if isinstance(value, Mapping):
+        return {str(key): _description(inner) for key, inner in value.items()}
+    if isinstance(value, set | frozenset):
+        return sorted(str(_description(inner)) for inner in value)
+    if isinstance(value, list | tuple):
+        return [_description(inner) for inner in value]
+    if isinstance(value, partial):
+        return [_description(value.func), _description(value.args), _description(value.keywords)]
+    if callable(value):
+        return f"{value.__module__}.{getattr(value, '__qualname__', type(value).__qualname__)}"
+    return value if isinstance(value, str | int | float | bool) or value is None else repr(value)

@@ -1,0 +1,132 @@
+"""Guards of a training: data that would train wrongly, a start that is not the reference, numbers that are not finite.
+
+Left out: what over-long examples are dropped for (`models.encoding`). Floor 5.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from fairplay.errors import DataError, SettingsError
+from fairplay.logps import PreferenceBatch, StepTotals
+from fairplay.models.token_logps import STATISTICS
+from fairplay.objectives.evaluate import ObjectiveOutput, evaluate
+from fairplay.objectives.objective import Objective
+from fairplay.records import TrainingExample
+from fairplay.training.batches import COLUMNS
+from fairplay.training.settings import TrainingSettings
+
+# Largest difference of one token's log-prob between two batches of the same model, by the dtype of the computation.
+# float32: rounding gives 1e-5 or less, dropout or a shifted position 1e-2 or more. bfloat16: up to 0.13 was seen.
+LOGRATIO_TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-3, torch.bfloat16: 0.3, torch.float16: 0.05}
+# The loss is a sum over tokens of such differences; this share of its size is allowed.
+LOSS_TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-2, torch.bfloat16: 0.3, torch.float16: 0.1}
+_NUM_NAMED = 5
+# Kinds of data that reach an objective from training.
+_FED = {"reference", "pairs", "statistics", "ordered scores", *COLUMNS}
+
+
+def check_objective(objective: Objective, examples: Sequence[TrainingExample], settings: TrainingSettings) -> None:
+    """Refuse an objective that this training can't feed, before anything is loaded.
+
+    Raises:
+        SettingsError: If a setting does not go with the objective, or it needs what training does not compute.
+        DataError: If examples lack what it learns from; the first of them are named.
+    """
+    if settings.prompt_loss_weight and objective.terms:
+        raise SettingsError(
+            f"training.prompt_loss_weight: has no meaning for the objective `{objective.name}`",
+            hint="it goes with `sft` only; set it to 0",
+        )
+    for need in sorted(objective.needs):
+        kind, _, detail = need.partition(":")
+        if kind not in _FED or (kind == "statistics" and detail not in STATISTICS):
+            raise SettingsError(
+                f"the objective `{objective.name}` needs {need}, which training can't supply",
+                hint="list the others with `fairplay objectives`",
+            )
+    for need in sorted(objective.needs & {"pairs", *COLUMNS}):
+        lacking = [example.id for example in examples if not getattr(example, need)]
+        if lacking:
+            raise DataError(
+                f"{len(lacking)} of {len(examples)} examples have no {need}: {named(lacking)}",
+                hint=f"this objective learns from {need}; choose another one, or mend the data",
+            )
+
+
+def check_start(
+    objective: Objective,
+    batch: PreferenceBatch,
+    output: ObjectiveOutput,
+    totals: StepTotals,
+    *,
+    seed: int,
+    example_ids: Sequence[str],
+    compute_dtype: torch.dtype,
+) -> None:
+    """At step 0, with reference == policy, every log-ratio must be 0 and the loss its value there.
+
+    Args:
+        objective: What is learned.
+        batch: The first micro-batch.
+        output: The objective's value on it.
+        totals: Sizes of the first step.
+        seed: The seed `output` was computed with.
+        example_ids: The examples of the batch.
+        compute_dtype: The dtype the model computes in, which sets the tolerance.
+
+    Raises:
+        DataError: If it is not so; something other than learning moves the log-probs, such as dropout or a shifted
+            position.
+    """
+    with torch.no_grad():
+        gap = (batch.logps.policy - batch.logps.reference).abs().max()
+        at_zero = replace(batch, logps=replace(batch.logps, reference=batch.logps.policy.detach()))
+        expected = evaluate(objective, at_zero, totals, seed=seed).loss
+        difference = (output.loss - expected).abs() / expected.abs().clamp(min=1.0)
+    if not gap <= LOGRATIO_TOLERANCE[compute_dtype]:
+        raise DataError(
+            f"before the first step the policy is the reference, but a token's log-ratio is {gap.item():.3g} nats, "
+            f"not 0, in the examples {named(example_ids)}",
+            hint="the model's log-probs depend on more than its input: dropout, noise, or how rows are batched",
+        )
+    if not difference <= LOSS_TOLERANCE[compute_dtype]:
+        raise DataError(
+            f"before the first step the loss is {output.loss.item():.6g}, not f(0) = {expected.item():.6g}, "
+            f"in the examples {named(example_ids)}",
+            hint="the objective does not depend on the log-ratios alone, or the reference's log-probs are misplaced",
+        )
+
+
+def check_finite(
+    step_loss: Tensor, grad_norm: Tensor, example_losses: Sequence[tuple[Sequence[str], Tensor]], *, step: int
+) -> None:
+    """Stop before an optimiser step whose loss or gradient is not finite; waits for the device once a step.
+
+    Args:
+        step_loss: Loss of the whole step, a scalar.
+        grad_norm: Norm of the gradient before clipping, a scalar.
+        example_losses: For each micro-batch the example ids and their losses, [examples].
+        step: Number of the step that is about to be taken, from 1.
+
+    Raises:
+        DataError: Naming the examples; weights and checkpoints are as after the last good step.
+    """
+    if bool(torch.isfinite(step_loss + grad_norm)):
+        return
+    ids = [name for names, _ in example_losses for name in names]
+    finite = torch.cat([torch.isfinite(losses) for _, losses in example_losses]).tolist()
+    bad = [name for name, is_finite in zip(ids, finite, strict=True) if not is_finite]
+    what = f"loss of {named(bad)}" if bad else f"gradient (norm {grad_norm.item()}) of the examples {named(ids)}"
+    raise DataError(
+        f"step {step}: not finite: the {what}",
+        hint="nothing was changed by this step; lower `learning_rate`, or look at these examples with `fairplay check`",
+    )
+
+
+def named(ids: Sequence[str]) -> str:
+    """The first few ids, and how many more there are."""
+    rest = len(ids) - _NUM_NAMED
+    return ", ".join(ids[:_NUM_NAMED]) + (f" and {rest} more" if rest > 0 else "")

@@ -1,0 +1,125 @@
+"""The one training loop: examples in, a policy in Hugging Face format out, the same bytes whatever interrupts it.
+
+Left out: the steps themselves (`steps.py`, `stepping.py`), intervals over the held-out pairs (`evaluation/`), several
+processes (a later issue). Floor 5.
+
+    work/metrics.jsonl                   one record a logging step
+    work/reference_logps.safetensors     the reference's token log-probs
+    work/checkpoints/step-N/             the newest two; removed at the end
+    work/summary.json                    written last: the training is finished
+    output/                              the policy
+"""
+
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from fairplay.models.loading import load_policy
+from fairplay.models.saving import save_policy
+from fairplay.models.settings import ModelSettings
+from fairplay.objectives.objective import Objective
+from fairplay.records import TrainingExample
+from fairplay.training.batches import TrainingSet
+from fairplay.training.encoded_data import encode_data
+from fairplay.training.fingerprint import training_fingerprint
+from fairplay.training.guard import check_objective
+from fairplay.training.held_out import held_out_pairs
+from fairplay.training.reference import LogpsFile, Scorer, start_logps
+from fairplay.training.settings import TrainingSettings
+from fairplay.training.stepping import Learner
+from fairplay.training.steps import run_steps
+from fairplay.training.summary import TrainingSummary, read_summary, write_summary
+from fairplay.training.trainable import make_trainable
+
+
+def _never() -> bool:
+    return False
+
+
+def train(
+    *,
+    model: str,
+    reference: str,
+    examples: Sequence[TrainingExample],
+    objective: Objective,
+    settings: TrainingSettings,
+    model_settings: ModelSettings,
+    output: Path,
+    work: Path,
+    seed: int,
+    eval_examples: Sequence[TrainingExample] = (),
+    should_stop: Callable[[], bool] = _never,
+) -> TrainingSummary:
+    """Train a policy on examples with an objective.
+
+    Killed anywhere and called again with the same arguments, it goes on from the newest checkpoint and ends with
+    the same bytes (float32 on a CPU).
+
+    Args:
+        model: The starting policy: a folder in Hugging Face format, or a hub id.
+        reference: The reference policy; where it is `model` itself, no second model is loaded.
+        examples: What is learned from; over-long ones are dropped and counted.
+        objective: What is minimised.
+        settings: How to train.
+        model_settings: How models are loaded.
+        output: Folder of the trained policy; appears only when it is complete.
+        work: Folder of metrics, checkpoints and the reference's log-probs.
+        seed: The run's seed; order and draws are hashed from it.
+        eval_examples: Held-out pairs, whose margins before and after training are handed back.
+        should_stop: Polled after each optimiser step; true saves a checkpoint and stops.
+
+    Returns:
+        What happened; the same again, at once, if this training has finished before.
+
+    Raises:
+        SettingsError: If settings do not go with objective or model.
+        DataError: If there is nothing to train on, examples lack what the objective needs, the start is not the
+            reference, or a loss or gradient is not finite.
+        ResourceError: If an optional package is missing, or the disk is full.
+        Preempted: If asked to stop; the same call goes on from there.
+    """
+    check_objective(objective, examples, settings)
+    data = encode_data(model, examples, eval_examples, settings, revision=model_settings.revision)
+    fingerprint = training_fingerprint(
+        data, model=model, reference=reference, objective=objective, seed=seed, settings=(settings, model_settings)
+    )
+    finished = read_summary(work / "summary.json", fingerprint)
+    if finished is not None and output.is_dir():
+        return finished
+    work.mkdir(parents=True, exist_ok=True)
+    scorer = Scorer(settings.per_device_train_batch_size, bf16=settings.bf16, should_stop=should_stop)
+    policy = load_policy(model, model_settings)
+    start = start_logps(
+        policy,
+        None if reference == model else lambda: load_policy(reference, model_settings),
+        data,
+        scorer,
+        needs_reference=objective.needs_reference,
+        file=LogpsFile(work / "reference_logps.safetensors", fingerprint),
+    )
+    policy = make_trainable(policy, settings, seed=seed)
+    learner = Learner(
+        model=policy.model,
+        data=TrainingSet(data.train, start.train, settings.prompt_loss_weight),
+        objective=objective,
+        seed=seed,
+        bf16=settings.bf16,
+        has_dropout=settings.lora_dropout > 0,
+        starts_at_reference=reference == model and objective.needs_reference,
+    )
+    counters = run_steps(learner, settings, work=work, fingerprint=fingerprint, should_stop=should_stop)
+    after = scorer.token_logps(policy.model.train(mode=False), data.held_out, "held-out log-probs")
+    save_policy(policy, output)
+    summary = TrainingSummary(
+        steps=counters.step,
+        examples=len(data.train),
+        dropped=data.train_dropped,
+        tokens=counters.tokens,
+        first_loss=counters.first_loss,
+        last_loss=counters.last_loss,
+        seconds=counters.seconds,
+        held_out=held_out_pairs(data, start, after),
+    )
+    write_summary(work / "summary.json", summary, fingerprint)
+    shutil.rmtree(work / "checkpoints", ignore_errors=True)
+    return summary

@@ -1,0 +1,181 @@
+"""Metrics of training under the names that users of preference training know, and the file `metrics.jsonl`.
+
+Left out: trackers (`trackers.py`), win rates (`evaluation/`). Sums stay on the device between logging steps, so a step
+never waits for a number. Floor 5.
+
+    loss                    mean over the window's optimiser steps
+    rewards/chosen, ...     mean over pairs: beta * link(log-ratio), as the objective defines it
+    rewards/accuracies      share of pairs with a positive margin, ties half
+    logps/*, logratios/*    summed over a response's tokens, nats; length/* in tokens
+    length/margin_slope     slope of the reward margin over (length of chosen - length of rejected), per token
+    logps/responses, ...    mean over responses, where there are no pairs
+"""
+
+import json
+import math
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from fairplay.logps import PreferenceBatch
+from fairplay.objectives.evaluate import ObjectiveOutput
+from fairplay.storage.atomic import disk_errors, write_atomic
+
+Record = dict[str, float | int | None]
+
+_PER_PAIR = (
+    "rewards/chosen",
+    "rewards/rejected",
+    "rewards/accuracies",
+    "rewards/margins",
+    "logps/chosen",
+    "logps/rejected",
+    "logratios/chosen",
+    "logratios/rejected",
+    "length/chosen",
+    "length/rejected",
+)
+_PER_RESPONSE = ("logps/responses", "length/responses")
+_PRODUCTS = ("gap", "gap_squared", "gap_margin")
+_COUNTS = ("loss", "pairs", "responses", "compared")
+_NAMES = (*_COUNTS, *_PER_PAIR, *_PER_RESPONSE, *_PRODUCTS)
+
+
+class MetricWindow:
+    """Sums over the optimiser steps since the last record; one small tensor on the device."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.sums = torch.zeros(len(_NAMES), dtype=torch.float64, device=device)
+
+    def add(self, output: ObjectiveOutput, batch: PreferenceBatch) -> None:
+        """Count one micro-batch; nothing is moved off the device."""
+        with torch.no_grad():
+            values = _pair_sums(output, batch) if len(batch.pairs) else _response_sums(batch)
+            values["loss"] = output.loss.detach()
+            row = [values.get(name) for name in _NAMES]
+            zero = values["loss"].new_zeros(())
+            self.sums += torch.stack([zero if value is None else value.to(zero.dtype) for value in row])
+
+    def restart(self) -> None:
+        """Begin the next window."""
+        self.sums.zero_()
+
+    def state(self) -> list[float]:
+        """The sums as plain numbers, for a checkpoint."""
+        values: list[float] = self.sums.tolist()
+        return values
+
+    def load(self, state: Sequence[float]) -> None:
+        """Go on from the sums of a checkpoint."""
+        self.sums.copy_(torch.tensor(state, dtype=torch.float64))
+
+    def means(self, num_steps: int) -> dict[str, float | None]:
+        """The window's means by name; waits for the device.
+
+        Args:
+            num_steps: Optimiser steps in the window.
+        """
+        sums = dict(zip(_NAMES, self.state(), strict=True))
+        record: dict[str, float | None] = {"loss": sums["loss"] / num_steps}
+        if pairs := sums["pairs"]:
+            names = [n for n in _PER_PAIR if sums["compared"] or not n.startswith("logratios/")]
+            record |= {name: sums[name] / pairs for name in names}
+            record["length/margin_slope"] = _slope(sums)
+        elif sums["responses"]:
+            record |= {name: sums[name] / sums["responses"] for name in _PER_RESPONSE}
+        return {name: value if value is not None and math.isfinite(value) else None for name, value in record.items()}
+
+
+def _pair_sums(output: ObjectiveOutput, batch: PreferenceBatch) -> dict[str, Tensor]:
+    """Sums over the pairs of one micro-batch, each a scalar."""
+    logps = batch.logps
+    chosen, rejected = batch.pairs.unbind(1)
+    policy = logps.sum_per_response(logps.policy.detach())
+    lengths = logps.lengths().to(policy.dtype)
+    margins = output.rewards[chosen] - output.rewards[rejected]
+    gaps = lengths[chosen] - lengths[rejected]
+    wins = (margins > 0).to(policy.dtype) + 0.5 * (margins == 0)
+    per_pair = {
+        "rewards/chosen": output.rewards[chosen],
+        "rewards/rejected": output.rewards[rejected],
+        "rewards/accuracies": wins,
+        "rewards/margins": margins,
+        "logps/chosen": policy[chosen],
+        "logps/rejected": policy[rejected],
+        "length/chosen": lengths[chosen],
+        "length/rejected": lengths[rejected],
+        "pairs": torch.ones_like(gaps),
+        "gap": gaps,
+        "gap_squared": gaps.square(),
+        "gap_margin": gaps * margins,
+    }
+    if logps.has_reference:
+        logratios = policy - logps.sum_per_response(logps.reference)
+        per_pair["logratios/chosen"], per_pair["logratios/rejected"] = logratios[chosen], logratios[rejected]
+        per_pair["compared"] = per_pair["pairs"]
+    return {name: values.sum(dtype=torch.float64) for name, values in per_pair.items()}
+
+
+def _response_sums(batch: PreferenceBatch) -> dict[str, Tensor]:
+    policy = batch.logps.policy.detach()
+    num_tokens, num_responses = float(len(policy)), float(batch.logps.num_responses)
+    return {
+        "logps/responses": policy.sum(dtype=torch.float64),
+        "length/responses": policy.new_tensor(num_tokens),
+        "responses": policy.new_tensor(num_responses),
+    }
+
+
+def _slope(sums: dict[str, float]) -> float | None:
+    """Least-squares slope of the margin over the length gap; None where all gaps are equal."""
+    pairs = sums["pairs"]
+    spread = sums["gap_squared"] - sums["gap"] ** 2 / pairs
+    covariance = sums["gap_margin"] - sums["gap"] * sums["rewards/margins"] / pairs
+    return covariance / spread if spread > 1e-9 * pairs else None
+
+
+class MetricsFile:
+    """`metrics.jsonl`: one record a logging step, written with one write a line."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def cut_after(self, step: int) -> int:
+        """Remove records after `step` and a torn last line, as after a kill.
+
+        Returns:
+            Number of lines removed.
+        """
+        if not self.path.exists():
+            return 0
+        lines = self.path.read_bytes().split(b"\n")
+        kept = [line for line in lines[:-1] if (known := _step(line)) is not None and known <= step]
+        removed = len(lines) - 1 - len(kept) + bool(lines[-1])
+        if removed:
+            write_atomic(self.path, b"".join(line + b"\n" for line in kept))
+        return removed
+
+    def append(self, record: Record) -> None:
+        """Add one record at the end.
+
+        Raises:
+            ResourceError: If the disk is full or not writable.
+        """
+        line = (json.dumps(record, allow_nan=False) + "\n").encode()
+        with disk_errors(self.path):
+            descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+            try:
+                os.write(descriptor, line)
+            finally:
+                os.close(descriptor)
+
+
+def _step(line: bytes) -> int | None:
+    try:
+        step: int = json.loads(line)["step"]
+    except (ValueError, KeyError, TypeError):
+        return None
+    return step

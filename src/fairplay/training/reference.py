@@ -1,0 +1,174 @@
+"""Token-level log-probs of the reference, computed once before the first step and kept for a resume.
+
+Left out: reference schedules (each training has one reference). The reference is the starting policy unless another
+model is named; then that one is loaded, asked and freed before training starts. Floor 5.
+"""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from fairplay.errors import DataError, Preempted
+from fairplay.models.encoding import EncodedExample
+from fairplay.models.loading import Policy
+from fairplay.models.token_logps import score_rows
+from fairplay.progress import progress
+from fairplay.storage.atomic import write_atomic
+from fairplay.training.batches import example_rows, longest_row
+from fairplay.training.encoded_data import EncodedData
+from fairplay.training.guard import named
+
+logger = logging.getLogger(__name__)
+
+# Tokens whose logits are held at a time where the batch has too many: enough to fill a GPU's matrix units.
+TILE = 1024
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """How log-probs are computed without a gradient.
+
+    Attributes:
+        batch_size: Examples scored together.
+        bf16: Compute in bfloat16 by autocast.
+        should_stop: Polled between batches.
+    """
+
+    batch_size: int
+    bf16: bool
+    should_stop: Callable[[], bool]
+
+    def token_logps(self, model: PreTrainedModel, examples: Sequence[EncodedExample], what: str) -> tuple[Tensor, ...]:
+        """For each example the log-probs of all its response tokens, flat, on the CPU.
+
+        Raises:
+            DataError: If one is not finite.
+            Preempted: If asked to stop; what was scored so far is lost.
+        """
+        order = sorted(range(len(examples)), key=lambda index: longest_row(examples[index]))
+        result: dict[int, Tensor] = {}
+        with progress(what, len(order)) as bar, torch.no_grad(), autocast(model, bf16=self.bf16):
+            for start in range(0, len(order), self.batch_size):
+                if self.should_stop():
+                    raise Preempted(f"stopped while {what} were computed", hint="run the same command again to resume")
+                indices = order[start : start + self.batch_size]
+                batch = [examples[index] for index in indices]
+                flat = score_rows(model, example_rows(batch), tile=TILE).logps.cpu()
+                result.update(zip(indices, _cut(flat, batch), strict=True))
+                bar.advance(len(indices))
+        scored = tuple(result[index] for index in range(len(examples)))
+        _require_finite(examples, scored, what)
+        return scored
+
+
+def autocast(model: PreTrainedModel, *, bf16: bool) -> AbstractContextManager[object]:
+    """bfloat16 by autocast on the model's device, or nothing."""
+    if not bf16:
+        return nullcontext()
+    return torch.autocast(next(model.parameters()).device.type, dtype=torch.bfloat16)
+
+
+@dataclass(frozen=True)
+class LogpsFile:
+    """Log-probs by name on disk, so that a resumed training need not load the reference again."""
+
+    path: Path
+    fingerprint: str
+
+    def write(self, logps: Mapping[str, tuple[Tensor, ...]]) -> None:
+        """Write them, flat.
+
+        Raises:
+            ResourceError: If the disk is full or not writable.
+        """
+        flat = {name: torch.cat(parts) if parts else torch.zeros(0) for name, parts in logps.items()}
+        write_atomic(self.path, save(flat, metadata={"fingerprint": self.fingerprint}))
+
+    def read(self, examples: Mapping[str, Sequence[EncodedExample]]) -> dict[str, tuple[Tensor, ...]] | None:
+        """What was written for these examples, or None if there is nothing of this training."""
+        if not self.path.exists():
+            return None
+        try:
+            with safe_open(self.path, framework="pt") as file:
+                if (file.metadata() or {}).get("fingerprint") != self.fingerprint:
+                    return None
+                flat = {name: file.get_tensor(name) for name in examples}
+        except SafetensorError as error:
+            logger.warning("%s can't be read (%s), computed again", self.path, error)
+            return None
+        return {name: _cut(flat[name], of_name) for name, of_name in examples.items()}
+
+
+@dataclass(frozen=True)
+class StartLogps:
+    """Log-probs before the first step, flat for each example; a tuple is empty where nothing asks for it.
+
+    Attributes:
+        train: The reference's, of the training examples.
+        held_out: The starting policy's, of the held-out examples.
+        held_out_reference: The reference's, of the held-out examples.
+    """
+
+    train: tuple[Tensor, ...]
+    held_out: tuple[Tensor, ...]
+    held_out_reference: tuple[Tensor, ...]
+
+
+def start_logps(
+    policy: Policy,
+    load_reference: Callable[[], Policy] | None,
+    data: EncodedData,
+    scorer: Scorer,
+    *,
+    needs_reference: bool,
+    file: LogpsFile,
+) -> StartLogps:
+    """Log-probs of reference and starting policy, from the file of an earlier part of this training if there is one.
+
+    Args:
+        policy: The starting policy.
+        load_reference: Loads the reference; None means that the starting policy is the reference.
+        data: Training and held-out examples.
+        scorer: How to compute them.
+        needs_reference: Whether the objective reads the reference.
+        file: Where they are kept.
+    """
+    train = data.train if needs_reference else ()
+    known = file.read({"train": train, "held_out": data.held_out, "held_out_reference": data.held_out})
+    if known is None:
+        model = policy.model
+        held_out = scorer.token_logps(model, data.held_out, "held-out log-probs")
+        held_out_reference = held_out
+        if load_reference is not None and (train or data.held_out):
+            model = load_reference().model
+            held_out_reference = scorer.token_logps(model, data.held_out, "held-out reference log-probs")
+        of_train = scorer.token_logps(model, train, "reference log-probs")
+        known = {"train": of_train, "held_out": held_out, "held_out_reference": held_out_reference}
+        file.write(known)
+    return StartLogps(**known)
+
+
+def response_sizes(examples: Sequence[EncodedExample]) -> list[int]:
+    """Response tokens of each example, over its responses."""
+    return [sum(len(response) for response in example.response_ids) for example in examples]
+
+
+def _cut(flat: Tensor, examples: Sequence[EncodedExample]) -> tuple[Tensor, ...]:
+    return torch.split(flat, response_sizes(examples)) if examples else ()
+
+
+def _require_finite(examples: Sequence[EncodedExample], logps: Sequence[Tensor], what: str) -> None:
+    bad = [e.example.id for e, values in zip(examples, logps, strict=True) if not bool(values.isfinite().all())]
+    if bad:
+        raise DataError(
+            f"{what}: not finite for {len(bad)} of {len(examples)} examples: {named(bad)}",
+            hint="the model's weights may be damaged, or too large for its dtype",
+        )

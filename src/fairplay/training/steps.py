@@ -1,0 +1,206 @@
+"""All optimiser steps of a training in their order: gradient, step, record, checkpoint, and going on after a stop.
+
+Left out: how a step's gradient comes about (`stepping.py`), what comes before and after (`loop.py`). Floor 5.
+"""
+
+import logging
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import torch
+from torch.nn import Parameter
+
+from fairplay.errors import Preempted
+from fairplay.progress import progress
+from fairplay.training.batches import Step, epoch_steps, longest_row, steps_per_epoch
+from fairplay.training.checkpoints import Trainee, newest_checkpoint, restore_checkpoint, save_checkpoint
+from fairplay.training.guard import check_finite
+from fairplay.training.metrics import MetricsFile, MetricWindow
+from fairplay.training.optimizers import build_optimizer, build_schedule
+from fairplay.training.settings import TrainingSettings
+from fairplay.training.stepping import Learner
+from fairplay.training.trackers import Tracker, open_trackers
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class Counters:
+    """What changes from step to step besides weights and optimiser; plain numbers, saved in checkpoints."""
+
+    step: int = 0
+    logged_step: int = 0
+    tokens: int = 0
+    logged_tokens: int = 0
+    seconds: float = 0.0
+    logged_seconds: float = 0.0
+    first_loss: float = 0.0
+    last_loss: float = 0.0
+    objective_state: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Run:
+    """The fixed parts of one training."""
+
+    learner: Learner
+    trainee: Trainee
+    parameters: list[Parameter]
+    settings: TrainingSettings
+    num_steps: int
+    fingerprint: str
+    work: Path
+    metrics: MetricsFile
+    window: MetricWindow
+    trackers: tuple[Tracker, ...]
+    should_stop: Callable[[], bool]
+
+
+def run_steps(
+    learner: Learner,
+    settings: TrainingSettings,
+    *,
+    work: Path,
+    fingerprint: str,
+    should_stop: Callable[[], bool],
+) -> Counters:
+    """All optimiser steps, from the newest checkpoint if there is one.
+
+    Args:
+        learner: Computes gradients.
+        settings: How to train.
+        work: Folder of `metrics.jsonl` and `checkpoints/`.
+        fingerprint: Identifies the training.
+        should_stop: Polled after each step.
+
+    Returns:
+        The counters after the last step.
+
+    Raises:
+        DataError: If a loss or gradient is not finite, or a checkpoint belongs to another training.
+        Preempted: If asked to stop; a checkpoint is saved before.
+    """
+    lengths = [longest_row(example) for example in learner.data.examples]
+    sizes = {
+        "batch_size": settings.per_device_train_batch_size,
+        "accumulation": settings.gradient_accumulation_steps,
+    }
+    per_epoch = steps_per_epoch(len(lengths), **sizes)
+    num_steps = settings.max_steps if settings.max_steps > 0 else math.ceil(settings.num_train_epochs * per_epoch)
+    run = _open_run(learner, settings, num_steps, work=work, fingerprint=fingerprint, should_stop=should_stop)
+    counters = _take_up(run)
+    plan: tuple[Step, ...] = ()
+    with progress("training", num_steps) as bar:
+        bar.advance(counters.step)
+        while counters.step < num_steps:
+            epoch, place = divmod(counters.step, per_epoch)
+            if place == 0 or not plan:
+                plan = epoch_steps(lengths, **sizes, seed=learner.seed, epoch=epoch)
+            _take_step(run, plan[place], counters, epoch=epoch, epochs_done=(counters.step + 1) / per_epoch)
+            bar.advance()
+            if counters.step < num_steps and should_stop():
+                _save(run, counters)
+                raise Preempted(
+                    f"training stopped after step {counters.step} of {num_steps}",
+                    hint="run the same command again to resume",
+                )
+    for tracker in run.trackers:
+        tracker.close()
+    return counters
+
+
+def _open_run(
+    learner: Learner,
+    settings: TrainingSettings,
+    num_steps: int,
+    *,
+    work: Path,
+    fingerprint: str,
+    should_stop: Callable[[], bool],
+) -> _Run:
+    parameters = [parameter for parameter in learner.model.parameters() if parameter.requires_grad]
+    optimizer = build_optimizer(parameters, settings)
+    return _Run(
+        learner=learner,
+        trainee=Trainee(learner.model, optimizer, build_schedule(optimizer, settings, num_steps)),
+        parameters=parameters,
+        settings=settings,
+        num_steps=num_steps,
+        fingerprint=fingerprint,
+        work=work,
+        metrics=MetricsFile(work / "metrics.jsonl"),
+        window=MetricWindow(parameters[0].device),
+        trackers=open_trackers(settings.report_to, work, asdict(settings)),
+        should_stop=should_stop,
+    )
+
+
+def _take_up(run: _Run) -> Counters:
+    """Go on from the newest checkpoint, or start at step 0; records of later steps are cut."""
+    counters = Counters(objective_state=dict(run.learner.objective.initial_state))
+    path = newest_checkpoint(run.work / "checkpoints")
+    if path is not None:
+        saved = restore_checkpoint(path, run.trainee, fingerprint=run.fingerprint)
+        run.window.load(saved.pop("window"))
+        counters = Counters(**saved)
+        logger.info("resumed after step %d of %d from %s", counters.step, run.num_steps, path)
+    run.metrics.cut_after(counters.step)
+    return counters
+
+
+def _take_step(run: _Run, step: Step, counters: Counters, *, epoch: int, epochs_done: float) -> None:
+    """One optimiser step, with its record and its checkpoint where they are due."""
+    started = time.perf_counter()
+    learner, trainee, settings = run.learner, run.trainee, run.settings
+    outcome = learner.accumulate(
+        step, number=counters.step, epoch=epoch, state=counters.objective_state, window=run.window
+    )
+    grad_norm = torch.nn.utils.get_total_norm([p.grad for p in run.parameters if p.grad is not None])
+    check_finite(outcome.loss, grad_norm, outcome.example_losses, step=counters.step + 1)
+    if settings.max_grad_norm:
+        torch.nn.utils.clip_grads_with_norm_(run.parameters, settings.max_grad_norm, grad_norm)
+    rate = float(trainee.schedule.get_last_lr()[0])
+    trainee.optimizer.step()
+    trainee.optimizer.zero_grad(set_to_none=True)
+    trainee.schedule.step()
+    counters.step += 1
+    counters.tokens += outcome.num_tokens
+    counters.objective_state = dict(outcome.state)
+    counters.seconds += time.perf_counter() - started
+    if counters.step % settings.logging_steps == 0 or counters.step == run.num_steps:
+        last = {"grad_norm": float(grad_norm), "learning_rate": rate, "epoch": epochs_done}
+        _record(run, counters, last)
+    if settings.save_steps and counters.step % settings.save_steps == 0 and counters.step < run.num_steps:
+        _save(run, counters)
+
+
+def _record(run: _Run, counters: Counters, last: dict[str, float]) -> None:
+    """Write the window's record and begin the next window."""
+    means = run.window.means(counters.step - counters.logged_step)
+    seconds = counters.seconds - counters.logged_seconds
+    record = {
+        "step": counters.step,
+        **last,
+        **means,
+        "num_tokens": counters.tokens,
+        "tokens_per_second": (counters.tokens - counters.logged_tokens) / max(seconds, 1e-9),
+        "seconds": counters.seconds,
+    }
+    run.metrics.append(record)
+    for tracker in run.trackers:
+        tracker.log(record)
+    logger.info("step %d of %d: loss %.6g", counters.step, run.num_steps, means["loss"])
+    counters.last_loss = means["loss"] or 0.0
+    if not counters.logged_step:
+        counters.first_loss = counters.last_loss
+    counters.logged_step, counters.logged_tokens = counters.step, counters.tokens
+    counters.logged_seconds = counters.seconds
+    run.window.restart()
+
+
+def _save(run: _Run, counters: Counters) -> None:
+    saved = {**asdict(counters), "window": run.window.state()}
+    save_checkpoint(run.work / "checkpoints", counters.step, run.trainee, fingerprint=run.fingerprint, counters=saved)

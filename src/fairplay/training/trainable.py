@@ -1,0 +1,54 @@
+"""The policy made ready to learn: adapters, recomputation, and no dropout but the one that is asked for.
+
+Left out: LoRA itself (`models.adapters`), optimisers (`optimizers.py`). Floor 5.
+"""
+
+from torch.nn import Module
+from transformers.modeling_layers import GradientCheckpointingLayer
+
+from fairplay.errors import SettingsError
+from fairplay.models.adapters import add_adapters
+from fairplay.models.loading import Policy
+from fairplay.models.settings import AdapterSettings
+from fairplay.training.settings import TrainingSettings
+
+
+def make_trainable(policy: Policy, settings: TrainingSettings, *, seed: int) -> Policy:
+    """The policy with adapters, recomputation and gradients as the settings say.
+
+    The model stays in evaluation mode, so that nothing is dropped out: the reference and the policy must agree before
+    the first step. Only LoRA's own dropout is switched on, where it is asked for.
+
+    Raises:
+        SettingsError: If weights in half precision would be trained in place, which loses small updates.
+    """
+    if settings.use_peft:
+        adapter = AdapterSettings(
+            lora_r=settings.lora_r,
+            lora_alpha=settings.lora_alpha,
+            lora_dropout=settings.lora_dropout,
+            lora_target_modules=settings.lora_target_modules,
+        )
+        policy = add_adapters(policy, adapter, seed=seed)
+    model = policy.model
+    half = [name for name, p in model.named_parameters() if p.requires_grad and p.element_size() < 4]
+    if half:
+        raise SettingsError(
+            f"model.dtype: {len(half)} weights, such as {half[0]}, would be trained in half precision, where "
+            "updates of a small learning rate round to nothing",
+            hint="set `dtype: float32` with `bf16: true`, or `use_peft: true`",
+        )
+    if settings.lora_dropout:
+        for name, module in model.named_modules():
+            module.training = module.training or "lora_dropout" in name
+    if settings.gradient_checkpointing:
+        _checkpoint_layers(model)
+    return policy
+
+
+def _checkpoint_layers(model: Module) -> None:
+    """Recompute decoder layers in the backward pass; only they are in training mode, not the parts inside."""
+    model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})  # type: ignore[operator]
+    for module in model.modules():
+        if isinstance(module, GradientCheckpointingLayer):
+            module.training = True
