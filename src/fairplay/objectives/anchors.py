@@ -76,7 +76,7 @@ class RunningMean:
 class DynamicScale:
     """max(1 + alpha (mean margin - M), 0.001 / beta): beta-DPO's factor on beta, M the moving average of mean margins.
 
-    M is updated after it is used. The source's filter, which drops a fifth of the pairs, is left out.
+    M includes this step already, as in the authors' code. Their filter, which drops a fifth of the pairs, is left out.
     """
 
     alpha: float
@@ -91,9 +91,9 @@ class DynamicScale:
 
     def __call__(self, comparisons: Comparisons, state: State) -> tuple[Tensor, State]:
         margin = (comparisons.chosen.logratios - comparisons.rejected.logratios).detach().mean()
-        scale = (1 + self.alpha * (margin - state["mean_margin"])).clamp(min=SMALLEST_BETA / self.beta)
-        updated = self.momentum * state["mean_margin"] + (1 - self.momentum) * float(margin)
-        return scale, {"mean_margin": updated}
+        average = self.momentum * state["mean_margin"] + (1 - self.momentum) * margin
+        scale = (1 + self.alpha * (margin - average)).clamp(min=SMALLEST_BETA / self.beta)
+        return scale, {"mean_margin": float(average)}
 
 
 @dataclass(frozen=True)

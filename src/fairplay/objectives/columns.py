@@ -50,6 +50,30 @@ class WinRateTarget:
 
 
 @dataclass(frozen=True)
+class ExactTarget:
+    """eta P - log mean_j exp(eta P_j): SPPO's target with log Z estimated from the example's responses, in nats."""
+
+    eta: float
+    needs: ClassVar[frozenset[str]] = frozenset({"win_rates"})
+
+    def __call__(self, comparisons: Comparisons) -> Tensor:
+        gains = self.eta * comparisons.column("win_rates", comparisons.chosen)
+        group = same_example(comparisons.rows.example)
+        return gains - group_logsumexp(gains, group) + torch.log(group.sum(dim=1))
+
+
+@dataclass(frozen=True)
+class ScoreTarget:
+    """eta * score: a target for the log-ratio of the chosen side, in nats."""
+
+    eta: float
+    needs: ClassVar[frozenset[str]] = frozenset({"scores"})
+
+    def __call__(self, comparisons: Comparisons) -> Tensor:
+        return self.eta * comparisons.column("scores", comparisons.chosen)
+
+
+@dataclass(frozen=True)
 class LengthGap:
     """scale * (n_w - n_l), in nats."""
 
@@ -85,15 +109,22 @@ class ScorePreference:
 
 @dataclass(frozen=True)
 class ScoreSoftmax:
-    """K softmax(score / alpha): the share that the scores give a response of its group of K, relative to 1 / K."""
+    """softmax(score / alpha) over the responses of the example."""
 
     alpha: float
     needs: ClassVar[frozenset[str]] = frozenset({"scores"})
 
     def __call__(self, comparisons: Comparisons) -> Tensor:
         scores = comparisons.column("scores", comparisons.chosen) / self.alpha
-        shares = torch.exp(scores - group_logsumexp(scores, same_example(comparisons.rows.example)))
-        return shares / comparisons.rows.share.to(shares.dtype)
+        return torch.exp(scores - group_logsumexp(scores, same_example(comparisons.rows.example)))
+
+
+@dataclass(frozen=True)
+class GroupShare:
+    """1 / (number of rows of the example), for a mean where an example's loss is a sum."""
+
+    def __call__(self, comparisons: Comparisons) -> Tensor:
+        return 1 / same_example(comparisons.rows.example).sum(dim=1)
 
 
 @dataclass(frozen=True)
@@ -165,6 +196,22 @@ class MeanLogratio:
 
     def __call__(self, comparisons: Comparisons) -> Tensor:
         return self.scale * functional.relu(self.of(comparisons).logratios.mean())
+
+
+@dataclass(frozen=True)
+class Plus:
+    """A constant plus a column."""
+
+    constant: float
+    column: "StatisticGap"
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """What the column needs."""
+        return self.column.needs
+
+    def __call__(self, comparisons: Comparisons) -> Tensor:
+        return self.constant + self.column(comparisons)
 
 
 @dataclass(frozen=True)

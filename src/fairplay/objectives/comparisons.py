@@ -64,6 +64,16 @@ class Each:
 
 
 @dataclass(frozen=True)
+class Listed:
+    """The scored responses of an example as one list; its loss is the *sum* over them."""
+
+    needs: ClassVar[frozenset[str]] = frozenset({"scores"})
+
+    def __call__(self, batch: PreferenceBatch) -> Rows:
+        return _summed(Each()(batch))
+
+
+@dataclass(frozen=True)
 class Chosen:
     """Every response that some pair chooses, or simply every response of a batch without pairs."""
 
@@ -99,8 +109,7 @@ class ByScore:
         scores = batch.columns["scores"][responses]
         is_better = same_example(batch.example_index[responses]) & (scores[:, None] > scores[None, :])
         better, worse = is_better.nonzero(as_tuple=True)
-        rows = _averaged(batch, responses[better], responses[worse])
-        return replace(rows, share=torch.ones_like(rows.share))
+        return _summed(_averaged(batch, responses[better], responses[worse]))
 
 
 @dataclass(frozen=True)
@@ -182,3 +191,8 @@ def _averaged(batch: PreferenceBatch, chosen: Tensor, rejected: Tensor) -> Rows:
     counts = torch.bincount(example, minlength=batch.num_examples)
     share = 1.0 / counts[example].to(torch.float64)
     return Rows(chosen, rejected, example, share, torch.zeros_like(example), torch.ones_like(share))
+
+
+def _summed(rows: Rows) -> Rows:
+    """The same rows, with an example's loss their sum."""
+    return replace(rows, share=torch.ones_like(rows.share))

@@ -9,7 +9,7 @@ from types import MappingProxyType
 from fairplay.lookup import lookup
 from fairplay.objectives.objective import Objective
 from fairplay.objectives.row import Row
-from fairplay.objectives.rows import core
+from fairplay.objectives.rows import core, length, listwise, margin, pointwise, reference_free, self_play, step
 
 NOTATION = """\
 a_t, b_t   log-prob of token t under policy and reference; d_t = a_t - b_t
@@ -20,7 +20,19 @@ _w, _l     of the chosen, of the rejected response; _i of the i-th of an example
 P          probability that the response beats the policy that wrote it
 sg[.]      a constant: no gradient passes"""
 
-OBJECTIVES: Mapping[str, Row] = MappingProxyType({row.name: row for row in (*core.ROWS,)})
+FAMILIES: Mapping[str, tuple[Row, ...]] = MappingProxyType(
+    {
+        "The ones that most people come for": core.ROWS,
+        "Other losses, links and offsets of DPO's margin": margin.ROWS,
+        "Remedies for length, and other weightings of tokens": length.ROWS,
+        "Without a reference": reference_free.ROWS,
+        "Each response by itself": pointwise.ROWS,
+        "Across the pairs of a step": step.ROWS,
+        "Lists of scored responses": listwise.ROWS,
+        "Relatives of SPPO": self_play.ROWS,
+    }
+)
+OBJECTIVES: Mapping[str, Row] = MappingProxyType({row.name: row for rows in FAMILIES.values() for row in rows})
 
 
 def build_objective(name: str, parameters: Mapping[str, object]) -> Objective:

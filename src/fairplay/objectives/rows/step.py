@@ -1,0 +1,80 @@
+"""Objectives that weigh or compare the pairs of a whole step: WPO, beta-DPO, Dr. DPO, AOT.
+
+Left out: anchors of single responses (`pointwise.py`). Floor 2. z = beta (u_w - u_l).
+"""
+
+import math
+
+from fairplay.objectives.anchors import DynamicScale
+from fairplay.objectives.columns import Anchored, PolicyLikelihood
+from fairplay.objectives.couplings import LogMeanExp, SortedMargins, SortedRewards
+from fairplay.objectives.losses import logistic
+from fairplay.objectives.objective import PAIR, Objective, Term
+from fairplay.objectives.row import FRACTION, NON_NEGATIVE, REAL, Parameter, Row
+from fairplay.objectives.rows.core import DPO_BETA
+
+WPO_BETA = Parameter("beta", 0.01, "0.01 (paper)")
+AOT = "Melnyk et al. 2024, arXiv:2406.05882"
+AOT_BETA = Parameter("beta", 0.01, "0.01 (TRL's recipe)")
+
+ROWS = (
+    Row(
+        "wpo",
+        "WPO",
+        "Zhou et al. 2024, arXiv:2406.11827",
+        "sg[min(1, w_w w_l)] -log sigmoid(z), w = exp(mean_t(a_t - log sum_v pi(v)^2))",
+        (WPO_BETA,),
+        lambda beta: Objective(beta=beta, terms=(Term(PAIR, logistic),), weight=PolicyLikelihood(limit=1.0)),
+        remark="TRL's use_weighting does not clamp; that is `wpo_unclamped`.",
+    ),
+    Row(
+        "wpo_unclamped",
+        "WPO without the clamp",
+        "Zhou et al. 2024, arXiv:2406.11827, as in TRL",
+        "sg[w_w w_l] -log sigmoid(z), w = exp(mean_t(a_t - log sum_v pi(v)^2))",
+        (WPO_BETA,),
+        lambda beta: Objective(beta=beta, terms=(Term(PAIR, logistic),), weight=PolicyLikelihood(limit=math.inf)),
+    ),
+    Row(
+        "beta_dpo",
+        "beta-DPO",
+        "Wu et al. 2024, arXiv:2407.08639",
+        "-log sigmoid(sg[max(1 + alpha (mean(u_w - u_l) - M), 0.001 / beta)] z), M a moving average, from m0 on",
+        (
+            DPO_BETA,
+            Parameter("alpha", 0.6, "0.6 (its code)", NON_NEGATIVE),
+            Parameter("m0", 0.0, "0: where the moving average begins", REAL),
+            Parameter("momentum", 0.9, "0.9 (its code)", FRACTION),
+        ),
+        lambda beta, alpha, m0, momentum: Objective(
+            beta=beta,
+            anchor=DynamicScale(alpha, beta, initial_margin=m0, momentum=momentum),
+            terms=(Term(PAIR, logistic, scale=Anchored()),),
+        ),
+        remark="The dynamic beta alone; the paper also filters out a fifth of the pairs.",
+    ),
+    Row(
+        "dr_dpo",
+        "Dr. DPO",
+        "Wu et al. 2024, arXiv:2407.07880",
+        "-beta_prime log mean exp(log sigmoid(z) / beta_prime), the mean over the step",
+        (DPO_BETA, Parameter("beta_prime", 1.0, "1 (paper)")),
+        lambda beta, beta_prime: Objective(beta=beta, terms=(Term(PAIR, logistic),), reduction=LogMeanExp(beta_prime)),
+    ),
+    Row(
+        "aot_paired",
+        "AOT, paired",
+        AOT,
+        "-log sigmoid(beta (sort(S_w - S_l) - sort(R_w - R_l))), R the reference's S, sorted over the step",
+        (AOT_BETA,),
+        lambda beta: Objective(beta=beta, matching=SortedMargins(beta), terms=(Term(PAIR, logistic),)),
+    ),
+    Row(
+        "aot_unpaired",
+        "AOT, unpaired",
+        AOT,
+        "-log sigmoid(beta (sort(u_w) - sort(u_l))), sorted over the step",
+        (AOT_BETA,),
+        lambda beta: Objective(beta=beta, matching=SortedRewards(), terms=(Term(PAIR, logistic),)),
+    ),
+)
