@@ -60,6 +60,11 @@ STRUCTURAL = [
     ("number missing or not finite", GOOD_GROUP, b'{"prompt": "Why?", "responses": ["a", "b"], "scores": [1, NaN]}\n'),
     ("as many numbers as responses needed", GOOD_GROUP, {"prompt": "Why?", "responses": ["a", "b"], "scores": [1]}),
     ("label is not true or false", GOOD_LABEL, {"prompt": "Why?", "completion": "yes", "label": 2}),
+    (
+        "duplicate id",
+        GOOD | {"prompt_id": "p"},
+        {"prompt_id": "p", "prompt": "Why?", "chosen": "yes", "rejected": "no"},
+    ),
     ("duplicate id", GOOD | {"id": 1}, {"id": "1", "prompt": "Why?", "chosen": "yes", "rejected": "no"}),
 ]
 CONTENT = [

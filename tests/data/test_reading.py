@@ -171,8 +171,9 @@ def test_the_same_data_in_every_file_format_has_the_same_items_and_hash(tmp_path
     (tmp_path / "c.json").write_text(json.dumps(rows, indent=1))
     (tmp_path / "d.json").write_bytes(body)
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "e.parquet")
+    (tmp_path / "f.json.gz").write_bytes(gzip.compress(json.dumps(rows).encode()))
     loaded = [read_examples(path) for path in sorted(tmp_path.iterdir())]
-    assert len(loaded) == 5
+    assert len(loaded) == 6
     assert len({each.items for each in loaded}) == len({each.sha256 for each in loaded}) == 1
     assert loaded[0].items[3].prompt.messages[0].content == "Number 3? \u2028 é \0"
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from fairplay.data.findings import Finding, Memory, Tally, text_findings
 from fairplay.data.formats import Layout, detect_examples, detect_prompts
-from fairplay.data.ids import FaultyRow, ReadRow, open_rows, prompt_hash
+from fairplay.data.ids import FaultyRow, ReadRow, open_rows
 from fairplay.data.lengths import LengthBias, Lengths, Ruler, Turns
 from fairplay.data.rows import Columns
 from fairplay.data.sources import DEFAULT_SPLIT
@@ -118,10 +118,10 @@ def detect_any(rows: Sequence[Columns], source: str) -> Layout:
 def _look(row: ReadRow, tally: Tally, memory: Memory) -> None:
     for reason, detail in text_findings(row.draft):
         tally.add(reason, row.where, detail)
-    for reason, detail in memory.findings(prompt_hash(row.draft.messages), row):
+    for reason, detail in memory.findings(row):
         tally.add(reason, row.where, detail)
 
 
 def _prompt_hashes(source: str, split: str) -> Set[str]:
     _, rows = open_rows(source, split, detect_any)
-    return {prompt_hash(row.draft.messages) for row in rows if isinstance(row, ReadRow)}
+    return {row.prompt_hash for row in rows if isinstance(row, ReadRow)}

@@ -104,8 +104,8 @@ def looks_cut_off(text: str) -> bool:
 def _names(draft: Draft, indices: list[int]) -> str:
     if len(draft.responses) == 1:
         return ""
-    names = ("chosen", "rejected") if draft.pairs == ((0, 1),) else range(len(draft.responses))
-    return ", ".join(f"response {names[i]}" if isinstance(names[i], int) else str(names[i]) for i in indices)
+    sides = ("chosen", "rejected") if draft.pairs == ((0, 1),) else ()
+    return ", ".join(sides[i] if sides else f"response {i}" for i in indices)
 
 
 class Memory:
@@ -118,27 +118,26 @@ class Memory:
     def __init__(self, other_prompts: Set[str]) -> None:
         self.other_prompts = other_prompts
         self.prompts: set[str] = set()
-        self.preferences: set[str] = set()
+        self.verdicts: dict[str, bool] = {}
 
-    def findings(self, prompt: str, row: ReadRow) -> Iterator[tuple[Reason, str]]:
-        """What is doubtful about the row in view of the rows before it; then remember it.
-
-        Args:
-            prompt: The hash of the row's prompt.
-            row: The row.
-        """
-        if prompt in self.prompts:
+    def findings(self, row: ReadRow) -> Iterator[tuple[Reason, str]]:
+        """What is doubtful about the row in view of the rows before it; then remember it."""
+        if row.prompt_hash in self.prompts:
             yield DUPLICATE_PROMPT, ""
-        if prompt in self.other_prompts:
+        if row.prompt_hash in self.other_prompts:
             yield OVERLAP, ""
-        draft = row.draft
-        said = [(draft.responses[i], draft.responses[j]) for i, j in draft.pairs]
-        verdicts = [(content_hash(prompt, a, b), content_hash(prompt, b, a)) for a, b in said]
-        verdicts += [
-            (content_hash(prompt, text, label), content_hash(prompt, text, not label))
-            for text, label in zip(draft.responses, draft.labels, strict=False)
-        ]
-        if any(opposite in self.preferences for _, opposite in verdicts):
+        verdicts = dict(_verdicts(row))
+        if any(self.verdicts.get(question, verdict) != verdict for question, verdict in verdicts.items()):
             yield CONFLICT, ""
-        self.prompts.add(prompt)
-        self.preferences.update(verdict for verdict, _ in verdicts)
+        self.prompts.add(row.prompt_hash)
+        self.verdicts.update(verdicts)
+
+
+def _verdicts(row: ReadRow) -> Iterator[tuple[str, bool]]:
+    """What the row says about two responses (is the first in alphabetical order chosen?) or about one (is it good?)."""
+    draft = row.draft
+    for i, j in draft.pairs:
+        chosen, rejected = draft.responses[i], draft.responses[j]
+        yield content_hash(row.prompt_hash, *sorted((chosen, rejected))), chosen < rejected
+    for text, label in zip(draft.responses, draft.labels, strict=False):
+        yield content_hash(row.prompt_hash, text), label

@@ -19,16 +19,25 @@ from fairplay.errors import DataError
 
 NUM_HEAD_ROWS = 100
 NUM_EXAMPLES = 3
+_ENCODER = json.JSONEncoder(ensure_ascii=False)
 Detect = Callable[[Sequence[Columns], str], Layout]
 
 
 @dataclass(frozen=True, slots=True)
 class ReadRow:
-    """A usable row: its draft and ids. `prompt_id` is the same for all rows with the same prompt."""
+    """A usable row.
+
+    Attributes:
+        where: Where it stands.
+        id: The row's own id, else the hash of its content.
+        prompt_id: The id that the data gives the prompt, else the hash of the prompt.
+        prompt_hash: The hash of the prompt's content.
+    """
 
     where: str
     id: str
     prompt_id: str
+    prompt_hash: str
     draft: Draft
 
 
@@ -48,7 +57,12 @@ class FaultyRow:
 
 def content_hash(*parts: object) -> str:
     """16 hexadecimal digits (64 bits) of the SHA-256 of the parts as JSON."""
-    return hashlib.sha256(json.dumps(parts, ensure_ascii=False).encode()).hexdigest()[:16]
+    return hashlib.sha256(canonical(parts)).hexdigest()[:16]
+
+
+def canonical(value: object) -> bytes:
+    """The value as JSON in UTF-8, always the same bytes for the same value."""
+    return _ENCODER.encode(value).encode()
 
 
 def prompt_hash(messages: Turns) -> str:
@@ -85,6 +99,7 @@ def open_rows(source: str, split: str, detect: Detect) -> tuple[Layout, Iterator
 def _identified(rows: Iterator[Row | BrokenRow], layout: Layout) -> Iterator[ReadRow | FaultyRow]:
     contents: dict[str, int] = {}
     ids: set[str] = set()
+    prompts: dict[str, str] = {}  # of the data's own prompt ids
     for row in rows:
         if isinstance(row, BrokenRow):
             yield FaultyRow(row.where, row.where, row.fault)
@@ -96,23 +111,26 @@ def _identified(rows: Iterator[Row | BrokenRow], layout: Layout) -> Iterator[Rea
         except RowFault as fault:
             yield FaultyRow(row.where, own or row.where, fault)
             continue
-        prompt_id = prompt_hash(draft.messages)
-        content = prompt_id if layout.is_prompts else content_hash(prompt_id, *parts_of(draft)[1:])
+        prompt = prompt_hash(draft.messages)
+        content = prompt if layout.is_prompts else content_hash(prompt, *parts_of(draft)[1:])
         contents[content] = contents.get(content, 0) + 1
         if own and own in ids:
             yield FaultyRow(row.where, own, RowFault(DUPLICATE_ID, f"`{own}`"))
+        elif own_prompt and prompts.setdefault(own_prompt, prompt) != prompt:
+            yield FaultyRow(row.where, own or row.where, RowFault(DUPLICATE_ID, f"`{own_prompt}` for another prompt"))
         elif contents[content] > 1:
             yield FaultyRow(row.where, own or f"{content}#{contents[content]}", RowFault(DUPLICATE_ROW))
         else:
             identity = own or content
-            yield ReadRow(row.where, identity, own_prompt or (identity if layout.is_prompts else prompt_id), draft)
+            prompt_id = own_prompt or (identity if layout.is_prompts else prompt)
+            yield ReadRow(row.where, identity, prompt_id, prompt, draft)
         ids.add(own)
 
 
 def _own_ids(columns: Columns, *, is_prompt: bool) -> tuple[str, str]:
     """The row's id and its prompt's id from its own columns; empty where it has none."""
     own, own_prompt = (_id_text(columns.get(name), name) for name in ID_COLUMNS)
-    return (own or own_prompt, own or own_prompt) if is_prompt else (own, own_prompt)
+    return (own_prompt or own, own_prompt or own) if is_prompt else (own, own_prompt)
 
 
 def _id_text(value: object, column: str) -> str:

@@ -4,7 +4,6 @@ Left out: reports on the data (`check.py`), ids (`ids.py`), tokens (`models/`). 
 """
 
 import hashlib
-import json
 import logging
 from collections import Counter
 from collections.abc import Callable
@@ -14,7 +13,7 @@ from typing import Generic, TypeVar
 
 from fairplay.data.faults import Reason
 from fairplay.data.formats import detect_examples, detect_prompts, detect_responses
-from fairplay.data.ids import NUM_EXAMPLES, Detect, FaultyRow, ReadRow, open_rows, parts_of
+from fairplay.data.ids import NUM_EXAMPLES, Detect, FaultyRow, ReadRow, canonical, open_rows, parts_of
 from fairplay.data.sources import DEFAULT_SPLIT
 from fairplay.errors import DataError
 from fairplay.records import Dropped, Prompt, Response, ResponseGroup, TrainingExample
@@ -111,7 +110,7 @@ def _load(source: str, split: str, strict: bool, detect: Detect, build: Callable
             faulty.append(row)
             continue
         items.append(build(row))
-        digest.update(json.dumps([row.id, row.prompt_id, *parts_of(row.draft)], ensure_ascii=False).encode())
+        digest.update(canonical((row.id, row.prompt_id, *parts_of(row.draft))))
     refused = [row for row in faulty if row.fault.reason.structural]
     if strict and refused:
         raise DataError(f"{source}: {_summary(refused)}", hint=_hint(refused))

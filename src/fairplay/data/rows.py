@@ -10,13 +10,14 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, cast
 
 from fairplay.data.faults import INVALID_JSON, NOT_AN_OBJECT, NOT_UTF8, TORN_LINE, RowFault
 from fairplay.errors import DataError
 
 Columns = Mapping[str, object]
 _BOM = b"\xef\xbb\xbf"
+_START = 64  # bytes that tell an array from lines
 _PARQUET_BATCH = 1000
 
 
@@ -57,7 +58,7 @@ def read_rows(path: Path) -> RawRows:
         raise DataError(f"{path}: {error.strerror or error}") from error
 
 
-def _json_lines(stream: BinaryIO) -> RawRows:
+def _json_lines(stream: IO[bytes]) -> RawRows:
     for number, line in enumerate(stream, 1):
         body = line.removeprefix(_BOM) if number == 1 else line
         if not body.strip():
@@ -78,27 +79,31 @@ def _row(where: str, value: object) -> Row | BrokenRow:
     return BrokenRow(where, RowFault(NOT_AN_OBJECT, f"it is a {type(value).__name__}"))
 
 
-def _plain_lines(path: Path) -> RawRows:
-    with path.open("rb") as stream:
+def _opened(path: Path) -> IO[bytes]:
+    return cast(IO[bytes], gzip.open(path, "rb")) if path.suffix == ".gz" else path.open("rb")
+
+
+def _lines_file(path: Path) -> RawRows:
+    with _opened(path) as stream:
         yield from _json_lines(stream)
-
-
-def _gzip_lines(path: Path) -> RawRows:
-    with gzip.open(path, "rb") as stream:
-        yield from _json_lines(stream)  # type: ignore[arg-type]
 
 
 def _json_file(path: Path) -> RawRows:
     """A json array of rows; or lines of json, which many tools also call .json."""
-    body = path.read_bytes().removeprefix(_BOM)
-    if not body.lstrip().startswith(b"["):
-        yield from _plain_lines(path)
+    with _opened(path) as stream:
+        start = stream.read(_START)
+    if not start.removeprefix(_BOM).lstrip().startswith(b"["):
+        yield from _lines_file(path)
         return
+    with _opened(path) as stream:
+        body = stream.read().removeprefix(_BOM)
     try:
         values = json.loads(body.decode())
     except json.JSONDecodeError as error:
         message = f"{path}: line {error.lineno} column {error.colno}: invalid JSON: {error.msg}"
-        raise DataError(message, hint="is the file complete? a .jsonl file would be read up to the fault") from error
+        raise DataError(
+            message, hint="is the file complete? with one row a line (.jsonl) the other rows could still be read"
+        ) from error
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: invalid JSON: {error}") from error
     for number, value in enumerate(values, 1):
@@ -122,9 +127,9 @@ def _parquet_file(path: Path) -> RawRows:
 
 
 READERS: Mapping[str, Callable[[Path], RawRows]] = {
-    ".jsonl": _plain_lines,
-    ".jsonl.gz": _gzip_lines,
-    ".json.gz": _gzip_lines,
+    ".jsonl": _lines_file,
+    ".jsonl.gz": _lines_file,
     ".json": _json_file,
+    ".json.gz": _json_file,
     ".parquet": _parquet_file,
 }
