@@ -31,8 +31,11 @@ class FairplayError(Exception):
         return f"{self.message}\nhint: {self.hint}" if self.hint else self.message
 
 
-class SettingsError(FairplayError):
-    """A recipe, option or name that is not known or not allowed."""
+class SettingsError(FairplayError, ValueError):
+    """A recipe, option or name that is not known or not allowed.
+
+    Also a `ValueError`, so that settings classes that raise it in `__post_init__` have it collected at the YAML door.
+    """
 
     exit_code = 2
 

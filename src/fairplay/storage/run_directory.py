@@ -144,6 +144,14 @@ class RunDirectory:
         write_manifest(folder, manifest)
         return manifest
 
+    def manifest(self, iteration: int, name: str) -> Manifest:
+        """The manifest of a finished stage.
+
+        Raises:
+            DataError: If the stage is not finished.
+        """
+        return read_manifest(self.folder(iteration, name))
+
     def manifests(self) -> list[tuple[Path, Manifest]]:
         """Folder and manifest of every finished stage, by iteration and stage."""
         paths = self.path.glob(f"iteration-*/*/{MANIFEST_NAME}")

@@ -1,0 +1,131 @@
+"""`demo`, `run` and `report`: the whole loop, and its page.
+
+Left out: single stages (`stage_verbs.py`). Floor 8; torch is imported when a verb runs.
+"""
+
+import json
+import shlex
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from fairplay.cli.options import FORMAT, SEED, SET, Format
+from fairplay.cli.printing import print_json, print_table, rate
+from fairplay.errors import Preempted
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from fairplay.pipeline.settings import RunSettings
+
+
+def register(app: typer.Typer) -> None:
+    """Put these verbs on the command line."""
+    app.command()(demo)
+    app.command()(run)
+    app.command()(report)
+
+
+def demo(
+    out: Path = typer.Option(Path("runs/demo"), "--out", help="The run's folder; run again to resume."),
+    seed: int = typer.Option(0, "--seed", help="Every random draw comes from it, the world's too."),
+    short: bool = typer.Option(
+        False, "--short", help="Half the training of the starter: about a minute, a worse policy."
+    ),
+    length_love: float = typer.Option(
+        0.0, "--length-love", help="How much the oracle's annotators love long responses."
+    ),
+    overrides: list[str] = SET,
+    fork: bool = typer.Option(False, "--fork", help="Start a new run beside --out that keeps what still fits."),
+    output: Format = FORMAT,
+) -> None:
+    """The whole loop on the embedded world, on a CPU, in minutes."""
+    from fairplay.pipeline.demo import demo_settings
+    from fairplay.pipeline.signals import stop_on_signals
+
+    with stop_on_signals() as should_stop, resumable():
+        settings = demo_settings(
+            out, seed=seed, short=short, length_love=length_love, overrides=overrides, should_stop=should_stop
+        )
+        _run(settings, out, fork=fork, output=output, should_stop=should_stop)
+
+
+def run(
+    recipe: Path = typer.Argument(help="A recipe: one YAML file with everything that decides the result."),
+    overrides: list[str] = SET,
+    out: Path = typer.Option(None, "--out", help="The run's folder, by default runs/<name>; run again to resume."),
+    seed: int = SEED,
+    fork: bool = typer.Option(False, "--fork", help="Start a new run beside --out that keeps what still fits."),
+    dry_run: bool = typer.Option(
+        False, "--dry-run", help="Check the recipe and its data, print the plan, run nothing."
+    ),
+    output: Format = FORMAT,
+) -> None:
+    """The whole self-play loop of a recipe; run again to resume."""
+    from fairplay.pipeline.loop import check_settings
+    from fairplay.pipeline.plan import run_plan
+    from fairplay.pipeline.settings import read_run_settings
+    from fairplay.pipeline.signals import stop_on_signals
+
+    settings = read_run_settings(recipe, [*overrides, *([] if seed is None else [f"seed={seed}"])])
+    if dry_run:
+        check_settings(settings)
+        plan = run_plan(settings)
+        if output is Format.json:
+            print_json(plan)
+        else:
+            print_table(("what", "how much"), [(key.replace("_", " "), value) for key, value in plan.items()])
+        return
+    with stop_on_signals() as should_stop, resumable():
+        _run(settings, out or Path("runs") / settings.name, fork=fork, output=output, should_stop=should_stop)
+
+
+def report(
+    folder: Path = typer.Argument(help="The folder of a finished run."),
+    output: Format = FORMAT,
+) -> None:
+    """Write a finished run's report and results again, and print them."""
+    from fairplay.pipeline.loop import rewrite_report
+
+    _print_run(folder, rewrite_report(folder), output)
+
+
+def _run(settings: "RunSettings", out: Path, *, fork: bool, output: Format, should_stop: "Callable[[], bool]") -> None:
+    from fairplay.pipeline.loop import run_loop
+    from fairplay.storage.run_directory import RunDirectory
+
+    directory = RunDirectory(out).fork() if fork else RunDirectory(out)
+    page = run_loop(settings, directory, should_stop=should_stop)
+    _print_run(directory.path, page, output)
+
+
+def _print_run(folder: Path, page: Path, output: Format) -> None:
+    results = json.loads((folder / "results.json").read_text())
+    if output is Format.json:
+        print_json({**results, "report": str(page)})
+        return
+    rows = [_row(row["iteration"], item) for row in results["iterations"] for item in row["comparisons"]]
+    columns = ("iteration", "against", "by", "win rate [95 %]", "length-controlled", "mean length", "prompts")
+    print_table(columns, rows, title=f"{results['name']}, seed {results['seed']}")
+    print(f"report: {page}")
+
+
+def _row(iteration: int, item: dict[str, Any]) -> tuple[object, ...]:
+    by = item["role"] if item["role"] == "judge" else "training oracle"
+    lc = rate(item["lc_win_rate"], item["lc_win_rate_ci"])
+    length = f"{item['mean_length']:.1f} against {item['opponent_mean_length']:.1f}"
+    return iteration, item["opponent"], by, rate(item["win_rate"], item["win_rate_ci"]), lc, length, item["n"]
+
+
+@contextmanager
+def resumable() -> Iterator[None]:
+    """Add to a clean stop the command that resumes."""
+    try:
+        yield
+    except Preempted as stop:
+        command = shlex.join(["fairplay", *sys.argv[1:]])
+        raise Preempted(f"{stop.message}\nresume with: {command}") from stop

@@ -1,0 +1,70 @@
+"""The `fairplay` command: its verbs, its exit codes, and how errors are told.
+
+Left out: what the verbs do (each calls into a lower floor), and torch (a verb imports it when it needs it). Floor 8.
+"""
+
+import logging
+import sys
+
+import typer
+from typer.main import get_command
+
+from fairplay import __version__
+from fairplay.cli import data_verbs, loop_verbs, stage_verbs
+from fairplay.errors import FairplayError, Preempted
+
+app = typer.Typer(
+    name="fairplay",
+    help="Align language models by self-play and preference optimisation, and judge them fairly.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    epilog="Exit codes: 0 ok, 2 settings, 3 data, 4 resource, 5 external service, 6 locked, 75 stopped and resumable.",
+)
+for module in (loop_verbs, stage_verbs, data_verbs):
+    module.register(app)
+
+
+def _tell_version(asked: bool) -> None:
+    if asked:
+        print(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    verbose: bool = typer.Option(False, "--verbose", "-v", help="Tell more on stderr."),
+    version: bool = typer.Option(False, "--version", callback=_tell_version, is_eager=True, help="Print the version."),
+) -> None:
+    """Align language models by self-play and preference optimisation, and judge them fairly."""
+    level = logging.DEBUG if verbose else logging.WARNING
+    logging.basicConfig(level=level, stream=sys.stderr, format="%(name)s: %(message)s")
+    logging.getLogger("fairplay").setLevel(logging.DEBUG if verbose else logging.INFO)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and exit with the code that says what happened."""
+    sys.exit(run(sys.argv[1:] if arguments is None else arguments))
+
+
+def run(arguments: list[str]) -> int:
+    """The exit code of a command line; every error that fairplay raises on purpose is one line and a hint on stderr."""
+    try:
+        result = get_command(app).main(args=arguments, prog_name="fairplay", standalone_mode=False)
+        return result if isinstance(result, int) else 0
+    except Preempted as stop:
+        print(stop, file=sys.stderr)
+        return stop.exit_code
+    except FairplayError as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("stopped at once; everything committed is kept, run the same command again to resume", file=sys.stderr)
+        return Preempted.exit_code
+    except Exception as error:
+        # click's own exceptions know their message and exit code; anything else is a defect and keeps its traceback.
+        show, code = getattr(error, "show", None), getattr(error, "exit_code", None)
+        if callable(show) and isinstance(code, int):
+            show()
+            return code
+        raise

@@ -1,0 +1,20 @@
+"""Options that several verbs share.
+
+Left out: options of one verb alone. Floor 8; imports no torch.
+"""
+
+from enum import StrEnum
+
+import typer
+
+
+class Format(StrEnum):
+    """How results are printed."""
+
+    table = "table"
+    json = "json"
+
+
+FORMAT = typer.Option(Format.table, "--format", help="Print results as a table, or as JSON on stdout.")
+SET = typer.Option([], "--set", metavar="KEY=VALUE", help="Override a setting, such as training.learning_rate=1e-6.")
+SEED = typer.Option(None, "--seed", help="The run's seed; every random draw comes from it.")

@@ -1,0 +1,125 @@
+"""`generate`, `rank`, `select`, `train`, `evaluate`: one stage each, on one's own inputs.
+
+Left out: the whole loop (`loop_verbs.py`). Floor 8; torch is imported when a verb runs.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from fairplay.cli.loop_verbs import resumable
+from fairplay.cli.options import FORMAT, SET, Format
+from fairplay.cli.printing import print_json, print_record
+from fairplay.generation.settings import GenerationSettings
+from fairplay.models.settings import ModelSettings
+from fairplay.oracles.settings import OracleSettings
+from fairplay.preferences.settings import SelectionSettings
+from fairplay.storage.settings_file import apply_overrides, build_settings
+
+
+def register(app: typer.Typer) -> None:
+    """Put these verbs on the command line."""
+    for verb in (generate, rank, select, train, evaluate):
+        app.command()(verb)
+
+
+@dataclass(frozen=True)
+class _GenerateSettings:
+    generation: GenerationSettings = field(default_factory=GenerationSettings)
+    loading: ModelSettings = field(default_factory=ModelSettings)
+
+
+@dataclass(frozen=True)
+class _RankSettings:
+    oracle: OracleSettings
+    selection: SelectionSettings = field(default_factory=SelectionSettings)
+
+
+@dataclass(frozen=True)
+class _SelectSettings:
+    selection: SelectionSettings = field(default_factory=SelectionSettings)
+
+
+def generate(
+    model: str = typer.Option(..., "--model", help="The policy: a folder or a hub id."),
+    source: str = typer.Option(..., "--input", help="Prompts: a file, a folder or a hub id."),
+    destination: Path = typer.Option(..., "--output", help="Where the responses go, as JSON lines."),
+    seed: int = typer.Option(0, "--seed", help="Every sample's seed is a hash that begins with it."),
+    overrides: list[str] = SET,
+    output: Format = FORMAT,
+) -> None:
+    """K responses of a policy to every prompt (--set generation.num_responses=5 and so on)."""
+    settings = build_settings(_GenerateSettings, apply_overrides({}, overrides), "--set")
+    from fairplay.pipeline.single_stages import generate_file
+
+    done = generate_file(
+        model, source, destination, generation=settings.generation, loading=settings.loading, seed=seed
+    )
+    _tell(done, output)
+
+
+def rank(
+    source: Path = typer.Option(..., "--input", help='JSON lines: {"prompt": ..., "responses": [...]}.'),
+    destination: Path = typer.Option(
+        ..., "--output", help="The same lines with pair logits, probabilities, win rates."
+    ),
+    overrides: list[str] = SET,
+    output: Format = FORMAT,
+) -> None:
+    """Compare every ordered pair of responses by an oracle (--set oracle.kind=..., --set oracle.model=...)."""
+    settings = build_settings(_RankSettings, apply_overrides({}, overrides), "--set")
+    from fairplay.pipeline.single_stages import rank_file
+
+    _tell(rank_file(source, destination, oracle=settings.oracle, selection=settings.selection), output)
+
+
+def select(
+    source: Path = typer.Option(..., "--input", help="JSON lines as `fairplay rank` writes them."),
+    destination: Path = typer.Option(..., "--output", help="Training examples, as JSON lines."),
+    seed: int = typer.Option(0, "--seed", help="For selections that draw."),
+    overrides: list[str] = SET,
+    output: Format = FORMAT,
+) -> None:
+    """Turn ranked responses into training examples (--set selection.kind=best-worst and so on)."""
+    settings = build_settings(_SelectSettings, apply_overrides({}, overrides), "--set")
+    from fairplay.pipeline.single_stages import select_file
+
+    _tell(select_file(source, destination, selection=settings.selection, seed=seed), output)
+
+
+def train(
+    recipe: Path = typer.Argument(help="A recipe with model, objective and training; a self-play recipe will do too."),
+    data: str = typer.Option(..., "--data", help="Training data: a file, a folder or a hub id."),
+    held_out: str = typer.Option("", "--held-out", help="Other data to measure preference accuracy on."),
+    num_held_out: int = typer.Option(0, "--num-held-out", min=0, help="Or: so many examples of --data, drawn by seed."),
+    out: Path = typer.Option(None, "--out", help="The run's folder, by default runs/<name>; run again to resume."),
+    seed: int = typer.Option(None, "--seed", help="Every random draw comes from it."),
+    overrides: list[str] = SET,
+    fork: bool = typer.Option(False, "--fork", help="Start a new run beside --out that keeps what still fits."),
+    output: Format = FORMAT,
+) -> None:
+    """Train with any objective on existing preference data; run again to resume."""
+    from fairplay.pipeline.offline import OfflineData, train_offline
+    from fairplay.pipeline.settings import read_train_settings
+    from fairplay.pipeline.signals import stop_on_signals
+    from fairplay.storage.run_directory import RunDirectory
+
+    settings = read_train_settings(recipe, [*overrides, *([] if seed is None else [f"seed={seed}"])])
+    with stop_on_signals() as should_stop, resumable():
+        run = RunDirectory(out or Path("runs") / settings.name)
+        done = train_offline(
+            settings,
+            OfflineData(data, held_out, num_held_out),
+            run.fork() if fork else run,
+            should_stop=should_stop,
+        )
+    _tell(done, output)
+
+
+def _tell(done: dict[str, Any], output: Format) -> None:
+    if output is Format.json:
+        print_json(done)
+    else:
+        print_record(done)

@@ -1,0 +1,142 @@
+"""What every stage of a run needs to know: where things lie, what identifies them, and how to build the parts.
+
+Left out: the stages (`stages.py`, `evaluate_stage.py`). Floor 7.
+"""
+
+import gc
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from fairplay.generation.contract import Engine
+from fairplay.generation.table import build_engine
+from fairplay.oracles.settings import OracleSettings
+from fairplay.pipeline.settings import RunSettings, TrainRunSettings
+from fairplay.records import Dropped, Prompt, ResponseGroup
+from fairplay.seeds import stable_seed
+from fairplay.storage.digests import content_digest
+from fairplay.storage.run_directory import RunDirectory
+from fairplay.storage.shards import run_sharded
+
+PROMPTS, RESPONSES, PREFERENCES, EXAMPLES, CHECKPOINT, EVALUATION = (
+    "1-prompts",
+    "2-responses",
+    "3-preferences",
+    "4-examples",
+    "5-checkpoint",
+    "6-evaluation",
+)
+
+
+@dataclass(frozen=True)
+class RunContext:
+    """One run while it goes on.
+
+    Attributes:
+        run: Its folder.
+        settings: Its settings.
+        should_stop: Asked at every commit.
+    """
+
+    run: RunDirectory
+    settings: RunSettings
+    should_stop: Callable[[], bool]
+    _digests: dict[str, str] = field(default_factory=dict)
+
+    def digest(self, source: str) -> str:
+        """Content hash of a file or folder named in the recipe, computed once."""
+        if source not in self._digests:
+            self._digests[source] = content_digest(source)
+        return self._digests[source]
+
+    def policy(self, iteration: int) -> str:
+        """Where the policy lies that an iteration ended with; 0 is the one that the run starts from."""
+        if iteration == 0:
+            return self.settings.model
+        return str(self.run.folder(iteration, CHECKPOINT) / "model")
+
+    def policy_digest(self, iteration: int) -> str:
+        """What identifies that policy."""
+        return self.digest(self.settings.model) if iteration == 0 else self.stage_content(iteration, CHECKPOINT)
+
+    def train_settings(self) -> TrainRunSettings:
+        """The part of the run's settings that decides a training."""
+        values = {item.name: getattr(self.settings, item.name) for item in fields(TrainRunSettings)}
+        return TrainRunSettings(**values)
+
+    def stage_content(self, iteration: int, name: str) -> str:
+        """Content hash of a finished stage."""
+        return self.run.manifest(iteration, name).content
+
+    def oracle_inputs(self, oracle: OracleSettings, role: str) -> tuple[dict[str, Any], dict[str, str]]:
+        """The oracle's settings without its place, and its content hash as an input named `role`."""
+        document = asdict(oracle)
+        source = document.pop("model")
+        return document, {role: self.digest(source)} if source else {}
+
+
+class LazyEngine:
+    """Builds the engine when the first shard needs it, so that a finished stage loads no model."""
+
+    def __init__(self, context: RunContext, policy: str) -> None:
+        self.context, self.policy = context, policy
+        self.engine: Engine | None = None
+
+    def respond(
+        self, prompts: Sequence[Prompt], num_responses: int, *parts: str | int
+    ) -> tuple[list[ResponseGroup], list[Dropped]]:
+        """K responses to every prompt; sample k of a prompt has the seed of (run seed, *parts, prompt id, k)."""
+        if self.engine is None:
+            settings = self.context.settings
+            self.engine = build_engine(settings.generation, self.policy, settings.loading)
+        seed = self.context.settings.seed
+        seeds = [[stable_seed(seed, *parts, prompt.id, k) for k in range(num_responses)] for prompt in prompts]
+        generated = self.engine.respond(prompts, seeds)
+        return list(generated.groups), list(generated.dropped)
+
+
+    def close(self) -> None:
+        """Let go of the engine, so that its memory is free before anything else is loaded."""
+        self.engine = None
+        free_memory()
+
+
+def generate_parts(
+    context: RunContext,
+    folder: Path,
+    prompts: Sequence[Prompt],
+    *,
+    policy: str,
+    num_responses: int,
+    parts: tuple[str | int, ...],
+) -> None:
+    """Fill `folder` with response groups, shard by shard; the engine's memory is free again afterwards."""
+    engine = LazyEngine(context, policy)
+    run_sharded(
+        folder,
+        prompts,
+        lambda shard: engine.respond(shard, num_responses, *parts),
+        ResponseGroup,
+        shard_size=context.settings.shard_size,
+        description=f"{folder.parent.name}/{folder.name}: responses",
+        should_stop=context.should_stop,
+    )
+    engine.close()
+
+
+def free_memory() -> None:
+    """Give back what a model held, on the accelerator too."""
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def count_reasons(dropped: Sequence[Dropped]) -> dict[str, int]:
+    """Reason -> number of items left out for it."""
+    counts: dict[str, int] = {}
+    for item in dropped:
+        counts[item.reason] = counts.get(item.reason, 0) + 1
+    return dict(sorted(counts.items()))

@@ -1,0 +1,142 @@
+"""Evaluation of an iterate on held-out prompts: its responses, the verdicts of judge and oracle, and the win rates.
+
+Left out: the statistics (`evaluation/`). Floor 7. Iteration 0 is the start policy: it only responds, as an opponent.
+"""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from fairplay.data.reading import read_prompts
+from fairplay.errors import DataError
+from fairplay.evaluation.judging import judge_groups
+from fairplay.evaluation.win_rates import evaluate_judgements
+from fairplay.oracles.settings import OracleSettings
+from fairplay.oracles.table import build_oracle
+from fairplay.pipeline.context import EVALUATION, RunContext, count_reasons, generate_parts
+from fairplay.records import Judgement, Prompt, ResponseGroup
+from fairplay.seeds import stable_seed
+from fairplay.storage.atomic import write_atomic
+from fairplay.storage.manifest import Manifest
+from fairplay.storage.run_directory import Stage, StageOutcome
+from fairplay.storage.settings_file import settings_document
+from fairplay.storage.shards import read_dropped, read_parts
+from fairplay.storage.tables import write_records
+
+RESPONSES_FOLDER = "responses"
+
+
+def held_out_prompts(context: RunContext) -> list[Prompt]:
+    """The prompts that every iterate is judged on: drawn by the run's seed, in a fixed order."""
+    settings = context.settings
+    loaded = read_prompts(settings.evaluation.prompts).items
+    ordered = sorted(loaded, key=lambda prompt: (stable_seed(settings.seed, "held-out", prompt.id), prompt.id))
+    number = settings.evaluation.num_prompts or len(ordered)
+    if number > len(ordered):
+        raise DataError(
+            f"{settings.evaluation.prompts}: {len(ordered)} prompts, evaluation.num_prompts asks for {number}",
+            hint="lower evaluation.num_prompts, or set it to 0 for all of them",
+        )
+    return ordered[:number]
+
+
+def opponents_of(context: RunContext, iteration: int) -> dict[str, int]:
+    """Name -> iteration of the policies that an iterate is judged against, without naming one twice."""
+    chosen: dict[str, int] = {}
+    for name in context.settings.evaluation.opponents if iteration > 0 else ():
+        opponent = 0 if name == "start" else iteration - 1
+        if opponent not in chosen.values():
+            chosen[name] = opponent
+    return chosen
+
+
+def held_out_responses(context: RunContext, iteration: int) -> list[ResponseGroup]:
+    """What the policy of an iteration responded on the held-out prompts."""
+    return read_parts(context.run.folder(iteration, EVALUATION) / RESPONSES_FOLDER, ResponseGroup)
+
+
+def judgements_path(folder: Path, opponent: str, role: str) -> Path:
+    """Where the verdicts of one comparison lie; `role` is "judge" or "oracle"."""
+    return folder / f"judgements-{opponent}-{role}.parquet"
+
+
+def _compare(
+    context: RunContext, iteration: int, folder: Path, role: str, oracle: OracleSettings
+) -> list[dict[str, Any]]:
+    """Judge the iterate against each of its opponents and keep the verdicts; one result a opponent."""
+    settings = context.settings
+    policy = read_parts(folder / RESPONSES_FOLDER, ResponseGroup)
+    judge = build_oracle(oracle)
+    results = []
+    for name, opponent in opponents_of(context, iteration).items():
+        judged = judge_groups(judge, policy, held_out_responses(context, opponent))
+        write_records(judgements_path(folder, name, role), list(judged.judgements), Judgement)
+        result = evaluate_judgements(
+            judged.judgements,
+            policy=f"iteration {iteration}",
+            opponent=name,
+            judge=judge.name,
+            dropped=count_reasons(judged.dropped),
+            seed=stable_seed(settings.seed, "bootstrap", iteration, name, role),
+            num_bootstrap=settings.evaluation.num_bootstrap,
+        )
+        results.append({"role": role, "length_unit": judged.length_unit, **asdict(result)})
+    return results
+
+
+def evaluation_stage(context: RunContext, iteration: int) -> Manifest:
+    """Let the policy of an iteration respond to the held-out prompts, and judge it against its opponents."""
+    settings = context.settings
+    evaluation = settings.evaluation
+
+    def fill(folder: Path) -> StageOutcome:
+        prompts = held_out_prompts(context)
+        generate_parts(
+            context,
+            folder / RESPONSES_FOLDER,
+            prompts,
+            policy=context.policy(iteration),
+            num_responses=evaluation.num_samples,
+            parts=("evaluation", iteration),
+        )
+        groups = read_parts(folder / RESPONSES_FOLDER, ResponseGroup)
+        responses = [response for group in groups for response in group.responses]
+        results: dict[str, Any] = {
+            "lengths": [len(response.token_ids) for response in responses],
+            "num_cut_at_length": sum(response.finish_reason == "length" for response in responses),
+        }
+        if iteration > 0:
+            results["evaluations"] = [
+                *_compare(context, iteration, folder, "judge", evaluation.judge),
+                *_compare(context, iteration, folder, "oracle", settings.oracle),
+            ]
+            results["oracle_gaps"] = _gaps(context, iteration, folder)
+            write_atomic(folder / "results.json", json.dumps(results, indent=1, sort_keys=True) + "\n")
+        dropped = count_reasons(read_dropped(folder / RESPONSES_FOLDER))
+        return StageOutcome(len(prompts), len(groups), dropped, results, sum(results["lengths"]))
+
+    judge_settings, judge_inputs = context.oracle_inputs(evaluation.judge, "judge")
+    oracle_settings, oracle_inputs = context.oracle_inputs(settings.oracle, "oracle")
+    decisive = {
+        "seed": settings.seed,
+        "shard_size": settings.shard_size,
+        "generation": settings_document(settings.generation),
+        "loading": settings_document(settings.loading),
+        "evaluation": {
+            key: value for key, value in settings_document(evaluation).items() if key not in ("judge", "prompts")
+        },
+        "judge": judge_settings,
+        "oracle": oracle_settings,
+    }
+    inputs = {
+        "prompts": context.digest(evaluation.prompts),
+        "policy": context.policy_digest(iteration),
+        **{
+            f"opponent {name}": context.stage_content(number, EVALUATION)
+            for name, number in opponents_of(context, iteration).items()
+        },
+        **judge_inputs,
+        **oracle_inputs,
+    }
+    return context.run.run_stage(Stage(EVALUATION, iteration, decisive, inputs), fill)

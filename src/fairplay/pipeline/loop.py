@@ -1,0 +1,96 @@
+"""The self-play loop: the stages in their order, iteration after iteration, then results and report.
+
+Left out: what the stages do, and the command line. Floor 7.
+"""
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+from fairplay.errors import SettingsError
+from fairplay.objectives.table import build_objective
+from fairplay.pipeline.context import RunContext
+from fairplay.pipeline.evaluate_stage import evaluation_stage
+from fairplay.pipeline.report_stage import write_run_report
+from fairplay.pipeline.results import write_results
+from fairplay.pipeline.settings import RunSettings, split_objective
+from fairplay.pipeline.stages import checkpoint_stage, examples_stage, preferences_stage, prompts_stage, responses_stage
+from fairplay.storage.locking import lock
+from fairplay.storage.run_directory import SETTINGS_NAME, RunDirectory
+from fairplay.storage.settings_file import build_settings, read_yaml, settings_document
+
+logger = logging.getLogger(__name__)
+ITERATION_STAGES = (
+    prompts_stage,
+    responses_stage,
+    preferences_stage,
+    examples_stage,
+    checkpoint_stage,
+    evaluation_stage,
+)
+
+
+def check_settings(settings: RunSettings) -> None:
+    """Refuse, before anything is written, settings whose parts do not fit together.
+
+    Raises:
+        SettingsError: If the objective is unknown, or needs what self-play does not make.
+    """
+    objective = build_objective(*split_objective(settings.objective))
+    if settings.generation.num_responses < 2:
+        raise SettingsError(
+            f"generation.num_responses: {settings.generation.num_responses}; preferences need at least 2 responses",
+            hint="SPPO uses 5",
+        )
+    missing = sorted(objective.needs - {"pairs", "win_rates", "reference"})
+    if missing:
+        raise SettingsError(
+            f"objective.name: `{settings.objective['name']}` needs {', '.join(missing)}, which self-play doesn't make",
+            hint="train it offline with `fairplay train` on data that has them",
+        )
+
+
+def run_loop(settings: RunSettings, run: RunDirectory, *, should_stop: Callable[[], bool]) -> Path:
+    """Run, or go on with, the whole loop.
+
+    Args:
+        settings: Everything that decides the result.
+        run: Where it goes; finished stages there are kept.
+        should_stop: Asked at every commit.
+
+    Returns:
+        The report's `index.html`.
+
+    Raises:
+        SettingsError: If the settings don't fit together, or differ from those that the folder was started with.
+        LockedError: If another process works in the folder.
+        Preempted: If `should_stop` said so.
+    """
+    check_settings(settings)
+    run.open(settings_document(settings))
+    with lock(run.path):
+        context = RunContext(run, settings, should_stop)
+        evaluation_stage(context, 0)
+        for iteration in range(1, settings.num_iterations + 1):
+            for stage in ITERATION_STAGES:
+                manifest = stage(context, iteration)
+                logger.info(
+                    "iteration %d %s: %d in, %d out, %s dropped, %.1f s",
+                    *(iteration, manifest.stage, manifest.num_in, manifest.num_out),
+                    *(manifest.dropped or "none", manifest.seconds),
+                )
+        write_results(context)
+        return write_run_report(context)
+
+
+def rewrite_report(folder: Path) -> Path:
+    """Write results and report of a finished run again, from its folder alone.
+
+    Raises:
+        DataError: If a stage of the run is not finished.
+        SettingsError: If the folder is no run.
+    """
+    settings = build_settings(RunSettings, read_yaml(folder / SETTINGS_NAME), str(folder / SETTINGS_NAME))
+    context = RunContext(RunDirectory(folder), settings, lambda: False)
+    write_results(context)
+    return write_run_report(context)

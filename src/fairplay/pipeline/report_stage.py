@@ -1,0 +1,122 @@
+"""Gather what the report shows from the finished stages, and write its page.
+
+Left out: how it looks (`reports/`). Floor 7.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from fairplay.oracles.settings import OracleSettings
+from fairplay.pipeline.context import CHECKPOINT, EVALUATION, PREFERENCES, RunContext
+from fairplay.pipeline.evaluate_stage import held_out_responses, judgements_path, opponents_of
+from fairplay.records import EvaluationResult, Interval, Judgement
+from fairplay.reports.contents import (
+    Evaluation,
+    HeldOutLengths,
+    IterationContents,
+    JudgeRole,
+    ReportContents,
+    Sample,
+    StageAccount,
+    Verdict,
+)
+from fairplay.reports.page import write_report
+from fairplay.storage.settings_file import dump_yaml, settings_document
+from fairplay.storage.tables import read_records
+
+ROLES: tuple[JudgeRole, ...] = ("judge", "oracle")
+
+
+def oracle_identity(oracle: OracleSettings) -> str:
+    """Kind and source of an oracle, for a reader."""
+    return f"{oracle.kind}: {oracle.model or oracle.function}"
+
+
+def evaluation_result(document: dict[str, Any]) -> EvaluationResult:
+    """An evaluation result from its plain data in a manifest."""
+    values = {key: value for key, value in document.items() if key not in ("role", "length_unit")}
+    for rate in ("win_rate", "lc_win_rate"):
+        values[rate] = Interval(**values[rate])
+    return EvaluationResult(**{**values, "notes": tuple(values["notes"])})
+
+
+def _lengths(results: dict[str, Any]) -> HeldOutLengths:
+    lengths = tuple(results["lengths"])
+    return HeldOutLengths(lengths, results["num_cut_at_length"] / max(len(lengths), 1))
+
+
+def _metrics(folder: Path) -> tuple[dict[str, float], ...]:
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return tuple({key: value for key, value in row.items() if value is not None} for row in rows)
+
+
+def _iteration(context: RunContext, iteration: int) -> IterationContents:
+    run = context.run
+    results = run.manifest(iteration, EVALUATION).results
+    manifests = [manifest for _, manifest in run.manifests() if manifest.iteration == iteration]
+    return IterationContents(
+        iteration=iteration,
+        evaluations=tuple(Evaluation(item["role"], evaluation_result(item)) for item in results["evaluations"]),
+        held_out=_lengths(results),
+        metrics=_metrics(run.folder(iteration, CHECKPOINT)),
+        audit=run.manifest(iteration, PREFERENCES).results["audit"],
+        stages=tuple(StageAccount(m.stage, m.num_in, m.num_out, m.dropped, m.seconds, m.tokens) for m in manifests),
+        oracle_gaps={name: Interval(**gap["gap"]) for name, gap in results["oracle_gaps"].items()},
+    )
+
+
+def _samples(context: RunContext, iteration: int) -> list[Sample]:
+    """Every judged pair of responses of an iterate and its first opponent, with both verdicts."""
+    folder = context.run.folder(iteration, EVALUATION)
+    name, opponent = next(iter(opponents_of(context, iteration).items()))
+    verdicts: dict[tuple[str, int], list[Verdict]] = {}
+    for role in ROLES:
+        for item in read_records(judgements_path(folder, name, role), Judgement):
+            verdict = Verdict(role, item.win_prob_first, item.win_prob_second)
+            verdicts.setdefault((item.prompt_id, item.sample), []).append(verdict)
+    others = {group.prompt.id: group for group in held_out_responses(context, opponent)}
+    samples = []
+    for group in held_out_responses(context, iteration):
+        for number, response in enumerate(group.responses):
+            judged = verdicts.get((group.prompt.id, number))
+            if judged:
+                other = others[group.prompt.id].responses[number]
+                samples.append(
+                    Sample(
+                        prompt_id=group.prompt.id,
+                        iteration=iteration,
+                        sample=number,
+                        messages=group.prompt.messages,
+                        policy=f"iteration {iteration}",
+                        policy_text=response.text,
+                        policy_length=len(response.token_ids),
+                        opponent=f"{name} policy",
+                        opponent_text=other.text,
+                        opponent_length=len(other.token_ids),
+                        verdicts=tuple(judged),
+                    )
+                )
+    return samples
+
+
+def write_run_report(context: RunContext) -> Path:
+    """Write `report/index.html` of a finished run; the same stages give the same page but for wall times.
+
+    Returns:
+        The page's path.
+    """
+    settings = context.settings
+    last = settings.num_iterations
+    contents = ReportContents(
+        run=settings.name,
+        seed=settings.seed,
+        objective=" ".join(f"{key}={value}" if key != "name" else str(value) for key, value in settings.objective.items()),
+        judge=oracle_identity(settings.evaluation.judge),
+        oracle=oracle_identity(settings.oracle),
+        settings=dump_yaml(settings_document(settings)),
+        start=_lengths(context.run.manifest(0, EVALUATION).results),
+        iterations=tuple(_iteration(context, iteration) for iteration in range(1, last + 1)),
+        samples=tuple(_samples(context, last)),
+    )
+    return write_report(contents, context.run.path / "report")

@@ -1,0 +1,167 @@
+"""The settings of a run: one YAML file, one dataclass, each part's settings beside that part.
+
+Left out: what the parts mean (see their own `settings.py`). Floor 7; imports no torch.
+"""
+
+import logging
+from dataclasses import dataclass, field, fields, replace
+from math import isfinite
+from pathlib import Path
+from typing import Any, Literal
+
+from fairplay.errors import SettingsError
+from fairplay.evaluation.settings import EvaluationSettings
+from fairplay.generation.settings import GenerationSettings
+from fairplay.models.settings import ModelSettings
+from fairplay.oracles.settings import OracleSettings
+from fairplay.preferences.settings import SelectionSettings
+from fairplay.storage.settings_file import apply_overrides, build_settings, read_yaml
+from fairplay.training.settings import TrainingSettings
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class PromptSettings:
+    """Where training prompts come from, and how many an iteration takes; iterations never share a prompt.
+
+    Attributes:
+        data: A local file or folder, or a hub id.
+        num_per_iteration: Fresh prompts for each iteration; 0 divides all of them evenly.
+    """
+
+    data: str
+    num_per_iteration: int = 0
+
+    def __post_init__(self) -> None:
+        if self.num_per_iteration < 0:
+            raise ValueError(f"num_per_iteration: must be at least 0, is {self.num_per_iteration}")
+
+
+@dataclass(frozen=True)
+class TrainRunSettings:
+    """What decides an offline training: everything but the data.
+
+    Attributes:
+        model: The policy to start from: a folder or a hub id.
+        name: Name of the run; by default the recipe's file name.
+        seed: Every random draw is a hash that begins with it.
+        loading: How models are loaded.
+        objective: `name`, and the parameters that this objective takes.
+        training: How to train.
+    """
+
+    model: str
+    name: str = ""
+    seed: int = 0
+    loading: ModelSettings = field(default_factory=ModelSettings)
+    objective: dict[str, Any] = field(default_factory=lambda: {"name": "dpo"})
+    training: TrainingSettings = field(default_factory=TrainingSettings)
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """Everything that decides the result of a self-play run.
+
+    Attributes:
+        model: The policy to start from: a folder or a hub id.
+        prompts: Where training prompts come from.
+        oracle: Who prefers.
+        evaluation: Held-out prompts, the judge, and what is measured.
+        name: Name of the run; by default the recipe's file name.
+        seed: Every random draw of the run is a hash that begins with it.
+        num_iterations: Rounds of generate, rank, select, train, evaluate.
+        reference: The reference of an iteration's training: the `previous` iterate (SPPO), or the `start` policy.
+        learning_rate_decay: Factor on the learning rate from one iteration to the next.
+        shard_size: Prompts that are committed together; a kill loses at most one shard.
+        loading: How models are loaded.
+        generation: How the policy responds.
+        selection: How preferences become training examples.
+        objective: `name`, and the parameters that this objective takes.
+        training: How to train.
+    """
+
+    model: str
+    prompts: PromptSettings
+    oracle: OracleSettings
+    evaluation: EvaluationSettings
+    name: str = ""
+    seed: int = 0
+    num_iterations: int = 3
+    reference: Literal["previous", "start"] = "previous"
+    learning_rate_decay: float = 1.0
+    shard_size: int = 64
+    loading: ModelSettings = field(default_factory=ModelSettings)
+    generation: GenerationSettings = field(default_factory=GenerationSettings)
+    selection: SelectionSettings = field(default_factory=SelectionSettings)
+    objective: dict[str, Any] = field(default_factory=lambda: {"name": "sppo"})
+    training: TrainingSettings = field(default_factory=TrainingSettings)
+
+    def __post_init__(self) -> None:
+        faults = [
+            f"{key}: must be at least 1, is {getattr(self, key)}" for key in _AT_LEAST_ONE if getattr(self, key) < 1
+        ]
+        if not (isfinite(self.learning_rate_decay) and self.learning_rate_decay > 0):
+            faults.append(f"learning_rate_decay: must be above 0, is {self.learning_rate_decay}")
+        if faults:
+            raise ValueError("; ".join(faults))
+
+    def training_of(self, iteration: int) -> TrainingSettings:
+        """The training settings of one iteration (from 1), its learning rate decayed."""
+        rate = self.training.learning_rate * self.learning_rate_decay ** (iteration - 1)
+        return replace(self.training, learning_rate=rate)
+
+
+_AT_LEAST_ONE = ("num_iterations", "shard_size")
+
+
+def _complete(document: dict[str, Any], overrides: list[str], name: str) -> dict[str, Any]:
+    completed = apply_overrides(document, overrides)
+    if isinstance(completed.get("objective"), str):
+        completed["objective"] = {"name": completed["objective"]}
+    completed.setdefault("name", name)
+    return completed
+
+
+def read_run_settings(recipe: Path, overrides: list[str]) -> RunSettings:
+    """The settings of a self-play run, with `key=value` overrides put in.
+
+    Raises:
+        SettingsError: With every fault of the recipe at once.
+    """
+    return run_settings(read_yaml(recipe), overrides, source=str(recipe), name=recipe.stem)
+
+
+def run_settings(document: dict[str, Any], overrides: list[str], *, source: str, name: str) -> RunSettings:
+    """The settings of a self-play run from a recipe's plain data.
+
+    Raises:
+        SettingsError: With every fault at once.
+    """
+    return build_settings(RunSettings, _complete(document, overrides, name), source)
+
+
+def read_train_settings(recipe: Path, overrides: list[str]) -> TrainRunSettings:
+    """The settings of an offline training; a self-play recipe will do too, what only its loop needs is left aside.
+
+    Raises:
+        SettingsError: With every fault of the recipe at once.
+    """
+    document = _complete(read_yaml(recipe), overrides, recipe.stem)
+    own = {item.name for item in fields(TrainRunSettings)}
+    only_loop = [key for key in document if key not in own and key in {item.name for item in fields(RunSettings)}]
+    if only_loop:
+        logger.info("%s: not used by an offline training: %s", recipe, ", ".join(only_loop))
+    kept = {key: value for key, value in document.items() if key not in only_loop}
+    return build_settings(TrainRunSettings, kept, str(recipe))
+
+
+def split_objective(objective: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Name and parameters of an objective as a recipe writes it.
+
+    Raises:
+        SettingsError: If it has no name.
+    """
+    if "name" not in objective:
+        raise SettingsError("objective: no `name`", hint="for example `objective: {name: sppo, eta: 5}`")
+    return str(objective["name"]), {key: value for key, value in objective.items() if key != "name"}

@@ -1,0 +1,290 @@
+"""The stages of an iteration up to the checkpoint: each fills one folder from finished folders and settings.
+
+Left out: evaluation (`evaluate_stage.py`) and their order (`loop.py`). Floor 7.
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from fairplay.data.reading import read_prompts
+from fairplay.errors import DataError
+from fairplay.evaluation.preference_accuracy import preference_accuracy
+from fairplay.objectives.table import build_objective
+from fairplay.oracles.contract import PreferenceOracle
+from fairplay.oracles.table import build_oracle
+from fairplay.pipeline.context import (
+    CHECKPOINT,
+    EXAMPLES,
+    PREFERENCES,
+    PROMPTS,
+    RESPONSES,
+    RunContext,
+    count_reasons,
+    free_memory,
+    generate_parts,
+)
+from fairplay.pipeline.settings import RunSettings, TrainRunSettings, split_objective
+from fairplay.preferences.audit import audit_preferences
+from fairplay.preferences.selection import select_examples
+from fairplay.records import Dropped, PreferenceGroup, Prompt, ResponseGroup, TrainingExample
+from fairplay.seeds import stable_seed
+from fairplay.storage.manifest import Manifest
+from fairplay.storage.run_directory import RunDirectory, Stage, StageOutcome
+from fairplay.storage.settings_file import settings_document
+from fairplay.storage.shards import read_dropped, read_parts, run_sharded
+from fairplay.storage.tables import read_records, write_records
+from fairplay.training.summary import HeldOutPairs
+
+EXAMPLES_NAME, HELD_OUT_NAME = "examples.parquet", "held_out.parquet"
+TRAINING_LOGS = ("metrics.jsonl", "summary.json")  # they hold times
+
+
+def prompt_text(prompt: Prompt) -> str:
+    """What makes two prompts the same: roles and contents of all messages."""
+    return json.dumps([[message.role, message.content] for message in prompt.messages])
+
+
+def training_prompts(context: RunContext) -> tuple[list[Prompt], list[Dropped]]:
+    """All prompts that the run may train on, in the order drawn for its seed; no duplicates, none that is held out."""
+    settings = context.settings
+    loaded = read_prompts(settings.prompts.data)
+    held_out = {prompt_text(prompt) for prompt in read_prompts(settings.evaluation.prompts).items}
+    seen: set[str] = set()
+    kept, dropped = [], list(loaded.dropped)
+    for prompt in loaded.items:
+        text = prompt_text(prompt)
+        if text in held_out:
+            dropped.append(Dropped(prompt.id, "held out for evaluation"))
+        elif text in seen:
+            dropped.append(Dropped(prompt.id, "the same prompt twice"))
+        else:
+            seen.add(text)
+            kept.append(prompt)
+    return sorted(kept, key=lambda prompt: (stable_seed(settings.seed, "prompts", prompt.id), prompt.id)), dropped
+
+
+def prompts_per_iteration(settings: RunSettings, num_usable: int) -> int:
+    """How many prompts each iteration gets.
+
+    Raises:
+        DataError: If there are too few for all iterations.
+    """
+    share = settings.prompts.num_per_iteration or num_usable // settings.num_iterations
+    if share < 1 or share * settings.num_iterations > num_usable:
+        raise DataError(
+            f"{settings.prompts.data}: {num_usable} usable prompts, "
+            f"too few for {settings.num_iterations} iterations of {max(share, 1)}",
+            hint="lower prompts.num_per_iteration or num_iterations, or bring more prompts",
+        )
+    return share
+
+
+def prompts_stage(context: RunContext, iteration: int) -> Manifest:
+    """Draw the iteration's own prompts; no other iteration gets any of them."""
+    settings = context.settings
+    number, count = settings.prompts.num_per_iteration, settings.num_iterations
+
+    def fill(folder: Path) -> StageOutcome:
+        prompts, dropped = training_prompts(context)
+        share = prompts_per_iteration(settings, len(prompts))
+        chosen = prompts[(iteration - 1) * share : iteration * share]
+        write_records(folder / "prompts.parquet", chosen, Prompt)
+        return StageOutcome(len(prompts) + len(dropped), len(chosen), count_reasons(dropped))
+
+    data = {"data": context.digest(settings.prompts.data), "held_out": context.digest(settings.evaluation.prompts)}
+    decisive = {"seed": settings.seed, "num_per_iteration": number, "num_iterations": count if number == 0 else 0}
+    return context.run.run_stage(Stage(PROMPTS, iteration, decisive, data), fill)
+
+
+def responses_stage(context: RunContext, iteration: int) -> Manifest:
+    """Let the previous iterate write K responses to every prompt."""
+    settings = context.settings
+    folder_in = context.run.folder(iteration, PROMPTS)
+
+    def fill(folder: Path) -> StageOutcome:
+        prompts = read_records(folder_in / "prompts.parquet", Prompt)
+        generate_parts(
+            context,
+            folder,
+            prompts,
+            policy=context.policy(iteration - 1),
+            num_responses=settings.generation.num_responses,
+            parts=("responses", iteration),
+        )
+        groups, dropped = read_parts(folder, ResponseGroup), read_dropped(folder)
+        responses = [response for group in groups for response in group.responses]
+        cut = sum(response.finish_reason == "length" for response in responses)
+        tokens = sum(len(response.token_ids) for response in responses)
+        results = {"num_responses": len(responses), "num_cut_at_length": cut}
+        return StageOutcome(len(prompts), len(groups), count_reasons(dropped), results, tokens)
+
+    decisive = {
+        "seed": settings.seed,
+        "shard_size": settings.shard_size,
+        "generation": settings_document(settings.generation),
+        "loading": settings_document(settings.loading),
+    }
+    inputs = {"prompts": context.stage_content(iteration, PROMPTS), "policy": context.policy_digest(iteration - 1)}
+    return context.run.run_stage(Stage(RESPONSES, iteration, decisive, inputs), fill)
+
+
+def preferences_stage(context: RunContext, iteration: int) -> Manifest:
+    """Let the oracle compare every ordered pair of responses of a prompt."""
+    settings = context.settings
+    folder_in = context.run.folder(iteration, RESPONSES)
+
+    def fill(folder: Path) -> StageOutcome:
+        groups = read_parts(folder_in, ResponseGroup)
+        oracle: list[PreferenceOracle] = []
+
+        def compare(shard: Sequence[ResponseGroup]) -> tuple[list[PreferenceGroup], list[Dropped]]:
+            if not oracle:
+                oracle.append(build_oracle(settings.oracle))
+            return oracle[0].pair_logits(shard), []
+
+        run_sharded(
+            folder,
+            groups,
+            compare,
+            PreferenceGroup,
+            shard_size=settings.shard_size,
+            description=f"iteration {iteration}: preferences",
+            should_stop=context.should_stop,
+        )
+        temperature = (oracle[0] if oracle else build_oracle(settings.oracle)).temperature
+        oracle.clear()
+        free_memory()
+        compared = read_parts(folder, PreferenceGroup)
+        audit = audit_preferences(compared, temperature=temperature)
+        pairs = sum(len(group.pair_logits) * (len(group.pair_logits) - 1) for group in compared)
+        results = {"temperature": temperature, "num_ordered_pairs": pairs, "audit": audit}
+        return StageOutcome(len(groups), len(compared), {}, results)
+
+    oracle_settings, inputs = context.oracle_inputs(settings.oracle, "oracle")
+    decisive = {"oracle": oracle_settings, "shard_size": settings.shard_size}
+    inputs = {"responses": context.stage_content(iteration, RESPONSES), **inputs}
+    return context.run.run_stage(Stage(PREFERENCES, iteration, decisive, inputs), fill)
+
+
+def examples_stage(context: RunContext, iteration: int) -> Manifest:
+    """Turn preferences into training examples."""
+    settings = context.settings
+    folder_in = context.run.folder(iteration, PREFERENCES)
+
+    def fill(folder: Path) -> StageOutcome:
+        groups = read_parts(folder_in, PreferenceGroup)
+        temperature = float(preferences.results["temperature"])
+        seed = stable_seed(settings.seed, "selection", iteration)
+        selection = select_examples(groups, settings.selection, temperature=temperature, seed=seed)
+        dropped = count_reasons(selection.dropped)
+        if not selection.examples:
+            raise DataError(
+                f"iteration {iteration}: no preference signal, all {len(groups)} prompts were left out ({dropped})",
+                hint="look at 3-preferences: is the oracle the right one? raise generation.temperature for variety",
+            )
+        write_records(folder / EXAMPLES_NAME, list(selection.examples), TrainingExample)
+        return StageOutcome(len(groups), len(selection.examples), dropped)
+
+    preferences = context.run.manifest(iteration, PREFERENCES)
+    decisive = {"seed": settings.seed, "selection": settings_document(settings.selection)}
+    inputs = {"preferences": preferences.content}
+    return context.run.run_stage(Stage(EXAMPLES, iteration, decisive, inputs), fill)
+
+
+def checkpoint_stage(context: RunContext, iteration: int) -> Manifest:
+    """Train the previous iterate on the examples; the folder `model/` is the next policy."""
+    settings = context.settings
+    reference = 0 if settings.reference == "start" else iteration - 1
+    return train_stage(
+        context.run,
+        iteration,
+        replace(
+            context.train_settings(), training=settings.training_of(iteration), model=context.policy(iteration - 1)
+        ),
+        reference=context.policy(reference),
+        inputs={
+            "examples": context.stage_content(iteration, EXAMPLES),
+            "policy": context.policy_digest(iteration - 1),
+            "reference": context.policy_digest(reference),
+        },
+        should_stop=context.should_stop,
+    )
+
+
+def train_stage(
+    run: RunDirectory,
+    iteration: int,
+    settings: TrainRunSettings,
+    *,
+    reference: str,
+    inputs: Mapping[str, str],
+    should_stop: Callable[[], bool],
+) -> Manifest:
+    """Train on the examples of the iteration's folder; held-out pairs beside them are scored before and after.
+
+    Args:
+        run: The run's folder.
+        iteration: Whose examples, and where the checkpoint goes.
+        settings: The policy to start from, the objective, and how to train.
+        reference: The reference policy.
+        inputs: Name -> content hash of what the training reads.
+        should_stop: Asked after every optimiser step.
+    """
+    from fairplay.training.loop import train
+
+    examples_folder = run.folder(iteration, EXAMPLES)
+
+    def fill(folder: Path) -> StageOutcome:
+        held_out = examples_folder / HELD_OUT_NAME
+        summary = train(
+            model=settings.model,
+            reference=reference,
+            examples=read_records(examples_folder / EXAMPLES_NAME, TrainingExample),
+            eval_examples=read_records(held_out, TrainingExample) if held_out.exists() else (),
+            objective=build_objective(*split_objective(settings.objective)),
+            settings=settings.training,
+            model_settings=settings.loading,
+            output=folder / "model",
+            work=folder,
+            seed=stable_seed(settings.seed, "training", iteration),
+            should_stop=should_stop,
+        )
+        free_memory()
+        dropped = count_reasons(summary.dropped)
+        results = {
+            "steps": summary.steps,
+            "first_loss": summary.first_loss,
+            "last_loss": summary.last_loss,
+            "held_out": held_out_results(summary.held_out, settings.seed),
+        }
+        num_in = summary.examples + len(summary.dropped)
+        return StageOutcome(num_in, summary.examples, dropped, results, summary.tokens, logs=TRAINING_LOGS)
+
+    training = {key: value for key, value in settings_document(settings.training).items() if key != "report_to"}
+    decisive = {
+        "seed": settings.seed,
+        "objective": settings.objective,
+        "training": training,
+        "loading": settings_document(settings.loading),
+    }
+    return run.run_stage(Stage(CHECKPOINT, iteration, decisive, inputs), fill)
+
+
+def held_out_results(held_out: HeldOutPairs, seed: int) -> dict[str, Any]:
+    """Preference accuracy on held-out pairs before and after training, by each kind of margin; empty without pairs."""
+    if not held_out.example_ids:
+        return {}
+    compared = {
+        kind: asdict(
+            preference_accuracy(
+                getattr(held_out.before, kind),
+                getattr(held_out.after, kind),
+                seed=stable_seed(seed, "held-out pairs", kind),
+            )
+        )
+        for kind in ("logps", "mean_logps", "implicit_rewards")
+    }
+    return {"num_pairs": len(held_out.example_ids), "dropped": count_reasons(held_out.dropped), **compared}

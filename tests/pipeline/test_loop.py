@@ -1,0 +1,163 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from fairplay.errors import DataError, LockedError, Preempted, SettingsError
+from fairplay.pipeline.loop import rewrite_report, run_loop
+from fairplay.pipeline.stages import prompt_text
+from fairplay.records import PreferenceGroup, Prompt, TrainingExample
+from fairplay.storage.locking import lock
+from fairplay.storage.run_directory import RunDirectory
+from fairplay.storage.shards import read_parts
+from fairplay.storage.tables import read_records
+
+
+def never():
+    return False
+
+
+@pytest.fixture(scope="module")
+def finished(world, tmp_path_factory):
+    from fairplay.pipeline.settings import run_settings
+    from fairplay.storage.settings_file import read_yaml
+
+    from .conftest import SMALL_RUN
+
+    run = RunDirectory(tmp_path_factory.mktemp("runs") / "tiny")
+    settings = run_settings(read_yaml(world / "recipe.yaml"), SMALL_RUN, source="recipe", name="tiny")
+    page = run_loop(settings, run, should_stop=never)
+    return run, settings, page
+
+
+def contents(run):
+    return {str(folder.relative_to(run.path)): manifest.content for folder, manifest in run.manifests()}
+
+
+def test_a_run_ends_with_results_and_a_report_for_every_iteration(finished):
+    run, _, page = finished
+    results = json.loads((run.path / "results.json").read_text())
+    assert results["schema_version"] == 1
+    assert [row["iteration"] for row in results["iterations"]] == [1, 2]
+    for row in results["iterations"]:
+        assert row["opponent"] == "start"
+        assert 0 <= row["win_rate_ci"][0] <= row["win_rate"] <= row["win_rate_ci"][1] <= 1
+        assert 0 <= row["lc_win_rate_ci"][0] <= row["lc_win_rate_ci"][1] <= 1
+        assert row["n"] == 10
+        assert row["mean_length"] > 0
+        assert "starter.judge" in row["judge"]
+    last = {(c["opponent"], c["role"]) for c in results["iterations"][1]["comparisons"]}
+    assert last == {(o, r) for o in ("start", "previous") for r in ("judge", "oracle")}
+    assert page == run.path / "report" / "index.html"
+    assert "http" not in page.read_text().replace("http-equiv", "").replace("http://www.w3.org", "")
+
+
+def test_iterations_have_their_own_prompts_and_none_that_is_held_out(finished, world):
+    run, _, _ = finished
+    drawn = [read_records(run.folder(i, "1-prompts") / "prompts.parquet", Prompt) for i in (1, 2)]
+    texts = [{prompt_text(prompt) for prompt in prompts} for prompts in drawn]
+    held_out = {json.loads(line)["prompt"] for line in (world / "held_out_prompts.jsonl").read_text().splitlines()}
+    assert [len(t) for t in texts] == [8, 8]
+    assert not texts[0] & texts[1]
+    assert not held_out & {prompt.messages[-1].content for prompts in drawn for prompt in prompts}
+
+
+def test_every_ordered_pair_is_judged_and_every_response_is_learnt_from(finished):
+    run, _, _ = finished
+    judged = read_parts(run.folder(1, "3-preferences"), PreferenceGroup)
+    assert len(judged) == 8
+    assert all(len(group.pair_logits) == 3 and len(group.pair_logits[0]) == 3 for group in judged)
+    for example in read_records(run.folder(1, "4-examples") / "examples.parquet", TrainingExample):
+        assert len(example.responses) == len(example.win_rates) == 3
+        assert sum(example.win_rates) == pytest.approx(1.5)
+        assert all(response.token_ids for response in example.responses)
+        assert example.prompt_token_ids
+
+
+def test_a_finished_run_is_kept_and_a_resumed_one_ends_with_the_same_bytes(finished, tmp_path):
+    run, settings, _ = finished
+    before = {path: path.stat().st_mtime_ns for path in run.path.glob("iteration-*/*/manifest.json")}
+    run_loop(settings, run, should_stop=never)
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+
+    again, asked = RunDirectory(tmp_path / "again"), 0
+
+    def stop_now_and_then():
+        nonlocal asked
+        asked += 1
+        return asked % 3 == 0
+
+    stops = 0
+    while True:
+        try:
+            run_loop(settings, again, should_stop=stop_now_and_then)
+            break
+        except Preempted:
+            stops += 1
+    assert stops > 5
+    assert contents(again) == contents(run)
+    assert (again.path / "results.json").read_bytes() == (run.path / "results.json").read_bytes()
+
+
+def test_a_report_can_be_written_again_from_the_folder_alone(finished):
+    run, _, page = finished
+    before = page.read_text()
+    page.unlink()
+    assert rewrite_report(run.path) == page
+    assert page.read_text() == before
+
+
+def test_a_changed_recipe_is_refused_and_a_fork_redoes_only_what_changed(finished, settings_of):
+    run, _, _ = finished
+    changed = settings_of("objective.eta=3")
+    with pytest.raises(SettingsError, match=r"objective\.eta: 5 -> 3"):
+        run_loop(changed, run, should_stop=never)
+    fork = run.fork()
+    run_loop(changed, fork, should_stop=never)
+    old, new = contents(run), contents(fork)
+    assert old["iteration-1/4-examples"] == new["iteration-1/4-examples"]
+    assert old["iteration-1/5-checkpoint"] != new["iteration-1/5-checkpoint"]
+
+
+@pytest.mark.parametrize("name", ["dpo", "simpo", "sampo", "sppo_hard", "ipo_mean"])
+def test_another_method_is_a_one_line_change(name, settings_of, tmp_path):
+    settings = settings_of(f"objective={{name: {name}}}", "selection.kind=best-worst", "num_iterations=1")
+    run = RunDirectory(tmp_path / name)
+    run_loop(settings, run, should_stop=never)
+    assert json.loads((run.path / "results.json").read_text())["objective"]["name"] == name
+
+
+def test_two_processes_do_not_share_a_run(settings_of, tmp_path):
+    (tmp_path / "run").mkdir()
+    with lock(tmp_path / "run"), pytest.raises(LockedError):
+        run_loop(settings_of(), RunDirectory(tmp_path / "run"), should_stop=never)
+
+
+def test_too_few_prompts_are_told_with_the_numbers(settings_of, tmp_path):
+    with pytest.raises(DataError, match=r"usable prompts, too few for 2 iterations of 50"):
+        run_loop(settings_of("prompts.num_per_iteration=50"), RunDirectory(tmp_path / "run"), should_stop=never)
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("objective.name=dpoo", "did you mean `dpo`"),
+        ("objective.etaa=3", "did you mean `eta`"),
+        ("generation.num_responses=1", "at least 2 responses"),
+        ("objective={name: dpo, eta: 3}", "no parameter `eta`"),
+    ],
+)
+def test_settings_that_can_not_work_are_refused_before_anything_is_written(override, told, settings_of, tmp_path):
+    with pytest.raises(SettingsError) as fault:
+        run_loop(settings_of(override), RunDirectory(tmp_path / "run"), should_stop=never)
+    assert told in str(fault.value)
+    assert not Path(tmp_path / "run").exists()
+
+
+def test_damaged_responses_are_named_and_nothing_is_built_on_them(finished, settings_of, tmp_path):
+    run, settings, _ = finished
+    copy = run.fork()
+    part = copy.folder(1, "2-responses") / "part-00000.parquet"
+    part.write_bytes(part.read_bytes()[:-10])
+    with pytest.raises(DataError, match=r"part-00000\.parquet: its bytes differ"):
+        run_loop(settings, copy, should_stop=never)
