@@ -1,0 +1,40 @@
+"""Settings of generation: which engine responds, how it samples, how much it takes at a time.
+
+Left out: the model and its device (`models.settings`), seeds (given with the prompts). Imports no torch. Floor 4.
+"""
+
+from dataclasses import dataclass
+
+from fairplay.errors import SettingsError
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationSettings:
+    """How responses are sampled. Nothing else shapes a distribution: neither top-k nor a checkpoint's own settings do.
+
+    Attributes:
+        engine: Name of the engine, see `table.ENGINES`.
+        num_responses: Responses to each prompt (K).
+        temperature: Logits are divided by it; 0 takes the likeliest token every time.
+        top_p: Only the likeliest tokens that together reach this probability are drawn from; 1 draws from all.
+        max_new_tokens: Tokens at which a response is cut; its finish reason is then `length`.
+        max_prompt_length: Longer prompts, in tokens, are dropped and counted.
+        batch_size: Rows (samples) that are computed together; it changes the speed, not the samples.
+    """
+
+    engine: str = "transformers"
+    num_responses: int = 5
+    temperature: float = 1.0
+    top_p: float = 1.0
+    max_new_tokens: int = 512
+    max_prompt_length: int = 1024
+    batch_size: int = 64
+
+    def __post_init__(self) -> None:
+        for name in ("num_responses", "max_new_tokens", "max_prompt_length", "batch_size"):
+            if getattr(self, name) < 1:
+                raise SettingsError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if not 0.0 <= self.temperature < float("inf"):
+            raise SettingsError(f"temperature must be 0 or above, not {self.temperature}")
+        if not 0.0 < self.top_p <= 1.0:
+            raise SettingsError(f"top_p must be above 0 and at most 1, not {self.top_p}")
