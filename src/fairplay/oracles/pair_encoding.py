@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fairplay.errors import DataError, SettingsError
-from fairplay.models.chat import render_prompt
+from fairplay.models.chat import ChatEncoder, ChatRefused
 from fairplay.records import Prompt
 
 
@@ -47,28 +47,26 @@ class PairEncoder:
         max_length: Tokens of a whole row.
 
     Raises:
-        DataError: If the tokenizer has no token to separate the two texts with.
+        DataError: If the tokenizer has no chat template, or that has no end-of-turn token to separate texts with.
     """
 
     def __init__(self, tokenizer: Any, *, max_length: int) -> None:
-        separator_id = tokenizer.eos_token_id if tokenizer.eos_token_id is not None else tokenizer.sep_token_id
-        if separator_id is None:
-            raise DataError(
-                "the pair model's tokenizer has no end-of-turn token to separate two responses with",
-                hint="set `eos_token` in tokenizer_config.json",
-            )
-        self.tokenizer, self.max_length, self.separator_id = tokenizer, max_length, int(separator_id)
+        self.chat = ChatEncoder(tokenizer)
+        self.tokenizer, self.max_length, self.separator_id = tokenizer, max_length, self.chat.end_of_turn_id
 
     def encode(self, prompt: Prompt, texts: Sequence[str]) -> EncodedTexts:
         """Token ids of a prompt and of texts that answer it.
 
         Raises:
-            DataError: If the prompt can't be rendered.
+            DataError: If the chat template refuses the prompt; the message names it.
             SettingsError: If `max_length` leaves no room for a single token of text.
         """
         room = self.max_length - 2
-        rendered = render_prompt(self.tokenizer, prompt.messages)
-        prompt_ids = tuple(rendered[-(room // 2) :])
+        try:
+            rendered = self.chat.prompt(prompt.messages)
+        except ChatRefused as error:
+            raise DataError(f"prompt {prompt.id}: {error.message}", hint=error.hint) from error
+        prompt_ids = tuple(rendered[-max(room // 2, 1) :])
         limit = (room - len(prompt_ids)) // 2
         if limit < 1:
             raise SettingsError(f"max_length {self.max_length} leaves no room for two responses")

@@ -12,10 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from transformers import AutoModel
 
 from fairplay.errors import DataError, SettingsError
+from fairplay.models.loading import load_tokenizer, resolve_device
+from fairplay.models.settings import ModelSettings
 from fairplay.oracles.batching import pad_right
 from fairplay.oracles.pair_encoding import PairEncoder, PairRow
 
@@ -82,7 +86,7 @@ class PairModel(nn.Module):
 
     @classmethod
     def load(cls, folder: Path, *, dtype: str = "float32") -> "PairModel":
-        """A pair model from the folder that `save` wrote, ready to judge.
+        """A pair model from the folder that `save` wrote, ready to judge, on cuda if there is one.
 
         Args:
             folder: The folder.
@@ -93,12 +97,13 @@ class PairModel(nn.Module):
             DataError: If the folder holds no pair model.
         """
         facts = read_facts(folder)
-        from transformers import AutoModel, AutoTokenizer
-
-        body = AutoModel.from_pretrained(folder, dtype=getattr(torch, dtype), use_safetensors=True)
-        model = cls(body, AutoTokenizer.from_pretrained(folder), facts)
-        model.head.load_state_dict(load_file(folder / HEAD_FILE))
-        return model.eval()
+        try:
+            body = AutoModel.from_pretrained(folder, dtype=getattr(torch, dtype), use_safetensors=True)
+            model = cls(body, load_tokenizer(str(folder)), facts)
+            model.head.load_state_dict(load_file(folder / HEAD_FILE))
+        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+            raise DataError(f"{folder}: no pair model could be loaded: {str(error).splitlines()[0]}") from error
+        return model.to(resolve_device(ModelSettings())).eval()
 
 
 def read_facts(folder: Path) -> PairModelFacts:

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from fairplay.models.loading import configure_threads
-from fairplay.oracles.batching import length_batches
+from fairplay.oracles.batching import length_batches, token_budget
 from fairplay.oracles.pair_encoding import EncodedTexts
 from fairplay.oracles.pair_model import FACTS_FILE, HEAD_FILE, PairModel
 from fairplay.oracles.settings import OracleSettings
@@ -49,13 +49,12 @@ class PairModelOracle:
         folder = Path(settings.model)
         model = PairModel.load(folder, dtype=settings.dtype)
         configure_threads(sum(parameter.numel() for parameter in model.parameters()))
-        model.to("cuda" if torch.cuda.is_available() else "cpu")
         return cls(
             model,
             name=f"pair_model:{folder.name}@{_identity(folder)}",
             temperature=model.facts.temperature * settings.temperature,
             max_length=settings.max_length,
-            max_tokens=settings.batch_size * settings.max_length,
+            max_tokens=token_budget(settings, model.body.device),
         )
 
     @torch.inference_mode()

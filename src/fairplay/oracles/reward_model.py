@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any, Self
 
 import torch
+from transformers import AutoModelForSequenceClassification
 
-from fairplay.errors import DataError, SettingsError
-from fairplay.models.chat import encode_response
-from fairplay.models.loading import configure_threads
-from fairplay.oracles.batching import length_batches, pad_right
+from fairplay.errors import DataError
+from fairplay.models.chat import ChatEncoder, ChatRefused
+from fairplay.models.loading import configure_threads, load_tokenizer, resolve_device
+from fairplay.models.settings import ModelSettings
+from fairplay.oracles.batching import length_batches, pad_right, token_budget
 from fairplay.oracles.contract import scores_to_group
 from fairplay.oracles.settings import OracleSettings
 from fairplay.progress import progress
@@ -56,6 +58,7 @@ class RewardModelOracle:
             pad_id = tokenizer.pad_token_id
             model.config.pad_token_id = tokenizer.eos_token_id if pad_id is None else pad_id
         self.model, self.tokenizer = model.eval(), tokenizer
+        self.chat = ChatEncoder(tokenizer) if tokenizer.chat_template else None
         self.name, self.temperature = name, temperature
         self.max_length, self.max_tokens = max_length, max_tokens
 
@@ -64,31 +67,26 @@ class RewardModelOracle:
         """The reward model that the settings name, from a folder or the hub.
 
         Raises:
-            SettingsError: If there is no such folder or repository.
-            DataError: If it is no sequence classifier with one label.
+            DataError: If there is no such folder or repository, or it is no sequence classifier with one label.
         """
-        from transformers import AutoModelForSequenceClassification, AutoTokenizer
-
         source = settings.model
+        tokenizer = load_tokenizer(source)
         try:
-            tokenizer = AutoTokenizer.from_pretrained(source)
             model = AutoModelForSequenceClassification.from_pretrained(
                 source, dtype=getattr(torch, settings.dtype), use_safetensors=True
             )
-        except OSError as error:
-            raise SettingsError(
-                f"oracle.model: can't load a reward model from `{source}`",
-                hint=f"a local folder, or a hub id that is reachable: {str(error).splitlines()[0]}",
-            ) from error
+        except (OSError, ValueError, KeyError) as error:
+            raise DataError(f"{source}: no reward model could be loaded: {str(error).splitlines()[0]}") from error
         configure_threads(sum(parameter.numel() for parameter in model.parameters()))
+        model = model.to(resolve_device(ModelSettings()))
         identity = Path(source).name if Path(source).is_dir() else source
         return cls(
-            model.to("cuda" if torch.cuda.is_available() else "cpu"),
+            model,
             tokenizer,
             name=f"reward_model:{identity}",
             temperature=settings.temperature,
             max_length=settings.max_length,
-            max_tokens=settings.batch_size * settings.max_length,
+            max_tokens=token_budget(settings, model.device),
         )
 
     @torch.inference_mode()
@@ -110,9 +108,11 @@ class RewardModelOracle:
         return judged
 
     def _encode(self, prompt: Prompt, text: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        if self.tokenizer.chat_template:
-            prompt_ids, response_ids = encode_response(self.tokenizer, prompt.messages, text)
-            return tuple(prompt_ids), tuple(response_ids)
+        if self.chat is not None:
+            try:
+                return self.chat.response(prompt.messages, text)
+            except ChatRefused as error:
+                raise DataError(f"prompt {prompt.id}: {error.message}", hint=error.hint) from error
         question = "\n\n".join(message.content for message in prompt.messages)
         alone, both = self.tokenizer(question)["input_ids"], self.tokenizer(question, text)["input_ids"]
         different = (i for i, (a, b) in enumerate(zip(alone, both, strict=False)) if a != b)
@@ -132,7 +132,7 @@ class RewardModelOracle:
         device = self.model.device
         ids, mask = pad_right([row.ids for row in rows], pad_id=int(self.model.config.pad_token_id), device=device)
         inputs = {"input_ids": ids, "attention_mask": mask}
-        if "token_type_ids" in self.tokenizer.model_input_names and not self.tokenizer.chat_template:
+        if "token_type_ids" in self.tokenizer.model_input_names and self.chat is None:
             starts = torch.tensor([row.num_prompt_tokens for row in rows], device=device)
             inputs["token_type_ids"] = (torch.arange(ids.shape[1], device=device) >= starts[:, None]).long() * mask
         logits: list[float] = self.model(**inputs).logits[:, 0].float().tolist()

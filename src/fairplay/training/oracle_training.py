@@ -5,7 +5,6 @@ minute. Floor 5. Flow: pairs -> split by prompt -> rows -> AdamW steps -> held-o
 """
 
 import logging
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +29,7 @@ from fairplay.preferences.calibration import fit_temperature
 from fairplay.progress import progress
 from fairplay.records import Dropped, Interval, TrainingExample
 from fairplay.seeds import stable_seed
+from fairplay.storage.atomic import folder_atomic
 from fairplay.training.oracle_settings import PairTrainingSettings
 
 logger = logging.getLogger(__name__)
@@ -96,7 +96,7 @@ def train_pair_model(
     model = PairModel(body, policy.tokenizer, PairModelFacts(temperature=1.0, max_length=longest))
     configure_threads(sum(parameter.numel() for parameter in model.parameters()))
     initialise_head(model.head, seed=stable_seed(seed, "pair model", "head"))
-    model.to(body.device)
+    model.to(policy.model.device)
     kept, dropped = _different_pairs(pairs)
     held_out_prompts = _held_out_prompts(kept, settings.held_out_share, seed)
     encoder = model.encoder(longest)
@@ -115,7 +115,8 @@ def train_pair_model(
         last_loss=float(np.mean(losses[-max(1, len(losses) // 10) :])),
         dropped=dropped,
     )
-    _save(model, output)
+    with folder_atomic(output) as unfinished:
+        model.save(unfinished)
     logger.info(
         "pair model: %d steps, held-out accuracy %.3f [%.3f, %.3f] on %d pairs, temperature %.3f",
         summary.steps,
@@ -208,7 +209,7 @@ def _fit(
                 logits = model(rows)
                 loss = functional.binary_cross_entropy_with_logits(logits, torch.tensor(chosen_first).to(logits))
                 optimizer.zero_grad(set_to_none=True)
-                loss.backward()
+                loss.backward()  # type: ignore[no-untyped-call]
                 nn.utils.clip_grad_norm_(model.parameters(), settings.max_grad_norm)
                 optimizer.step()
                 schedule.step()
@@ -243,14 +244,3 @@ def _symmetric_logits(model: PairModel, encoder: PairEncoder, pairs: Sequence[La
         backward = model([encoder.row(pairs[i].encoded, 1, 0) for i in batch])
         logits[batch] = 0.5 * (forward - backward).double().cpu().numpy()
     return logits
-
-
-def _save(model: PairModel, output: Path) -> None:
-    """Write beside the output, then rename: a kill leaves the old folder or the new one, never a half."""
-    output.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = output.parent / f".{output.name}.unfinished"
-    shutil.rmtree(unfinished, ignore_errors=True)
-    model.save(unfinished)
-    if output.exists():
-        shutil.rmtree(output)
-    unfinished.rename(output)
