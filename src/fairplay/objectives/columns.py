@@ -59,7 +59,7 @@ class ExactTarget:
     def __call__(self, comparisons: Comparisons) -> Tensor:
         gains = self.eta * comparisons.column("win_rates", comparisons.chosen)
         group = same_example(comparisons.rows.example)
-        return gains - group_logsumexp(gains, group) + torch.log(group.sum(dim=1))
+        return gains - group_logsumexp(gains, group) + torch.log(group.sum(dim=1).to(gains.dtype))
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,8 @@ class GroupShare:
     """1 / (number of rows of the example), for a mean where an example's loss is a sum."""
 
     def __call__(self, comparisons: Comparisons) -> Tensor:
-        return 1 / same_example(comparisons.rows.example).sum(dim=1)
+        sizes = same_example(comparisons.rows.example).sum(dim=1)
+        return 1 / sizes.to(comparisons.chosen.logps.dtype)
 
 
 @dataclass(frozen=True)

@@ -99,6 +99,9 @@ ROWS = (
         "(1 - g) -log sigmoid(z) + g e^-z, g = sigmoid(z / tau), z = beta (u_w - u_l)",
         (Parameter("beta", 0.05, "0.05 (paper)"), Parameter("tau", 0.05, "0.05 (paper)")),
         lambda beta, tau: Objective(beta=beta, terms=(Term(PAIR, LogRatioModulated(tau)),)),
+        remark="Found by search, and not monotone: at its published tau the slope at z = 0 has the wrong sign, so the "
+        "first step lowers the margin of a pair on which policy and reference agree.",
+        raises_chosen=False,
     ),
     Row(
         "exo_pair",
