@@ -58,6 +58,11 @@ STRUCTURAL = [
     ("no final assistant turn", GOOD_CHAT, {s: [{"role": "user", "content": s}] for s in ("chosen", "rejected")}),
     ("number missing or not finite", GOOD_GROUP, {"prompt": "Why?", "responses": ["a", "b"], "scores": [1, None]}),
     ("number missing or not finite", GOOD_GROUP, b'{"prompt": "Why?", "responses": ["a", "b"], "scores": [1, NaN]}\n'),
+    (
+        "number missing or not finite",
+        {"prompt": "Name a colour.", "responses": ["Red.", "Mud."], "win_rates": [1, 0]},
+        {"prompt": "Why?", "responses": ["a", "b"], "win_rates": [0.5, 1.5]},
+    ),
     ("as many numbers as responses needed", GOOD_GROUP, {"prompt": "Why?", "responses": ["a", "b"], "scores": [1]}),
     ("label is not true or false", GOOD_LABEL, {"prompt": "Why?", "completion": "yes", "label": 2}),
     (
