@@ -1,0 +1,149 @@
+"""Everything that a report's page shows, as frozen dataclasses; the page is a pure function of them.
+
+Left out: where the numbers come from (`pipeline/` builds these from finished stages) and how they look (`page.py`).
+Floor 5; imports neither torch nor matplotlib. An empty tuple or mapping means that there is nothing of the kind.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from fairplay.records import EvaluationResult, Interval, Message
+
+JudgeRole = Literal["judge", "oracle"]
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """One comparison, and in which role its judge acted.
+
+    Attributes:
+        role: `judge`, which the training never saw, or `oracle`, which made the training's preferences.
+        result: Its `opponent` is "start", "previous", or another name, which is shown as it is.
+    """
+
+    role: JudgeRole
+    result: EvaluationResult
+
+
+@dataclass(frozen=True, slots=True)
+class HeldOutLengths:
+    """Lengths of a policy's responses to the held-out prompts.
+
+    Attributes:
+        lengths: [responses]; in the report's length unit.
+        truncated_share: Share of responses cut at the generation limit, in [0, 1].
+    """
+
+    lengths: tuple[int, ...]
+    truncated_share: float
+
+
+@dataclass(frozen=True, slots=True)
+class StageAccount:
+    """What one stage took in and gave out.
+
+    Attributes:
+        rows_in, rows_out: Rows in the stage's own unit.
+        dropped: Reason -> number of rows.
+        seconds: Wall time.
+        tokens: Tokens generated, read or trained on; 0 where the stage has none.
+    """
+
+    name: str
+    rows_in: int
+    rows_out: int
+    dropped: Mapping[str, int]
+    seconds: float
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class IterationContents:
+    """One finished iteration of self-play.
+
+    Attributes:
+        iteration: 1, 2, ...
+        evaluations: By judge and oracle, against each opponent; the first one by the judge is the headline's.
+        held_out: Lengths of the iterate's responses to the held-out prompts.
+        metrics: Rows of the training's `metrics.jsonl`, in order; keys such as `step`, `loss`, `rewards/chosen`.
+        audit: The oracle's audit on this iteration's preferences, by name as in `preferences.audit`.
+        stages: In the order in which they ran.
+        oracle_gaps: Opponent -> win rate by the oracle minus win rate by the judge, paired by prompt, in [-1, 1].
+    """
+
+    iteration: int
+    evaluations: tuple[Evaluation, ...]
+    held_out: HeldOutLengths
+    metrics: tuple[Mapping[str, float], ...] = ()
+    audit: Mapping[str, float] = field(default_factory=dict)
+    stages: tuple[StageAccount, ...] = ()
+    oracle_gaps: Mapping[str, Interval] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """P(the policy's response wins) by one judge, when it is shown first and when it is shown second."""
+
+    role: JudgeRole
+    win_prob_first: float
+    win_prob_second: float
+
+    @property
+    def win_prob(self) -> float:
+        """The mean of both presentation orders."""
+        return 0.5 * (self.win_prob_first + self.win_prob_second)
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """Two responses to one held-out prompt, side by side.
+
+    Attributes:
+        iteration: Which iterate wrote `policy_text`.
+        sample: Index of the sample pair within the prompt.
+        policy, opponent: Who wrote the two responses, in words for a reader.
+        verdicts: At most one of each role; the judge's decides wins, losses and ties.
+    """
+
+    prompt_id: str
+    iteration: int
+    sample: int
+    messages: tuple[Message, ...]
+    policy: str
+    policy_text: str
+    policy_length: int
+    opponent: str
+    opponent_text: str
+    opponent_length: int
+    verdicts: tuple[Verdict, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ReportContents:
+    """One run, as its page shows it.
+
+    Attributes:
+        run: The run's name.
+        seed: The run's seed; it also orders the sample browser.
+        objective: What the policy was trained with, in words or by name.
+        judge, oracle: Names (kind and identity) of who judged and of who made the training's preferences.
+        settings: The run's settings as YAML text.
+        start: Lengths of the start policy's responses to the held-out prompts.
+        iterations: Finished iterations in order; may be empty.
+        samples: All of them; the page shows as many as it has room for, chosen by hash.
+        length_unit: Of every length in the contents.
+        notes: What else a reader must know to trust the numbers, in full sentences.
+    """
+
+    run: str
+    seed: int
+    objective: str
+    judge: str
+    oracle: str
+    settings: str
+    start: HeldOutLengths
+    iterations: tuple[IterationContents, ...]
+    samples: tuple[Sample, ...] = ()
+    length_unit: str = "tokens"
+    notes: tuple[str, ...] = ()

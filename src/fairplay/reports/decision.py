@@ -1,0 +1,166 @@
+"""The decision first: better, worse, or not distinguishable, in sentences that follow from the intervals alone.
+
+Left out: warnings about the numbers (`banners.py`), tables (`tables.py`). Floor 5; pure.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from fairplay.records import EvaluationResult, Interval
+from fairplay.reports.contents import IterationContents, JudgeRole, ReportContents
+from fairplay.reports.wording import bounds, is_defined, negated, number, percent, percent_interval, plural, points
+
+Outcome = Literal["better", "worse", "not distinguishable", "undefined"]
+
+START = "start"
+PREVIOUS = "previous"
+OPPONENTS = {START: "start policy", PREVIOUS: "previous iterate"}
+"""Names of opponents, in words; other names are shown as they are."""
+
+_MAX_DROPPED = 0.05
+_DETECTABLE = (1.96 + 0.84) / 1.96
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What a reader should take away.
+
+    Attributes:
+        outcome: The last iterate against the headline's opponent, at any length.
+        headline: One sentence.
+        sentences: What qualifies it, one thought each.
+    """
+
+    outcome: Outcome
+    headline: str
+    sentences: tuple[str, ...]
+
+
+def outcome_of(interval: Interval) -> Outcome:
+    """Which side of one half a 95 % interval of a win rate lies on."""
+    if not is_defined(interval):
+        return "undefined"
+    if interval.low > 0.5:
+        return "better"
+    return "worse" if interval.high < 0.5 else "not distinguishable"
+
+
+def opponent_words(name: str) -> str:
+    """An opponent as a sentence calls it."""
+    return f"the {OPPONENTS[name]}" if name in OPPONENTS else name
+
+
+def find_result(iteration: IterationContents, role: JudgeRole, opponent: str) -> EvaluationResult | None:
+    """The comparison by that role against that opponent, if it was made.
+
+    The first iterate's previous iterate is the start policy, so there the two opponents are one.
+    """
+    names = [opponent] if iteration.iteration > 1 or opponent != PREVIOUS else [PREVIOUS, START]
+    for name in names:
+        for evaluation in iteration.evaluations:
+            if evaluation.role == role and evaluation.result.opponent == name:
+                return evaluation.result
+    return None
+
+
+def headline_result(iteration: IterationContents) -> EvaluationResult | None:
+    """The comparison that the headline speaks of: by the judge, against the start policy where there is one."""
+    judged = [evaluation.result for evaluation in iteration.evaluations if evaluation.role == "judge"]
+    return find_result(iteration, "judge", START) or (judged[0] if judged else None)
+
+
+def decide(contents: ReportContents) -> Decision:
+    """The decision on a run's last finished iterate."""
+    if not contents.iterations:
+        return Decision("undefined", "No iteration has finished yet.", ("There is nothing to compare so far.",))
+    last = contents.iterations[-1]
+    result = headline_result(last)
+    if result is None:
+        return Decision(
+            "undefined", f"Iteration {last.iteration} was not judged.", ("No judge compared it with anything.",)
+        )
+    outcome = outcome_of(result.win_rate)
+    against = opponent_words(result.opponent)
+    policy = f"Iteration {last.iteration}"
+    length_outcome = outcome_of(result.lc_win_rate)
+    headline = {
+        "better": f"{policy} is better than {against}",
+        "worse": f"{policy} is worse than {against}",
+        "not distinguishable": f"{policy} is not distinguishable from {against}",
+        "undefined": f"{policy} can’t be compared with {against}",
+    }[outcome]
+    if outcome == "better" and length_outcome in ("not distinguishable", "worse"):
+        headline += ", but not at equal length"
+    elif outcome != "better" and length_outcome == "better":
+        headline += ", but better at equal length"
+    sentences = [
+        _figures(result),
+        *_failures(result),
+        *_resolution(result, outcome),
+        *_progress(last),
+        *_gap(last, result),
+    ]
+    return Decision(outcome, headline + ".", tuple(sentences))
+
+
+def _figures(result: EvaluationResult) -> str:
+    if not is_defined(result.win_rate):
+        return f"The judge gave no verdict on {plural(result.num_prompts, 'prompt')}."
+    start = (
+        f"It wins {percent_interval(result.win_rate)} of its games on {plural(result.num_prompts, 'held-out prompt')}"
+    )
+    if not is_defined(result.lc_win_rate):
+        return f"{start}; a win rate at equal length can’t be given."
+    return f"{start}, and {percent_interval(result.lc_win_rate)} at equal length."
+
+
+def _failures(result: EvaluationResult) -> list[str]:
+    dropped = sum(result.dropped.values())
+    share = dropped / max(1, dropped + result.num_judgements)
+    if share <= _MAX_DROPPED:
+        return []
+    return [f"Take it with care: {percent(share)} of the games could not be judged."]
+
+
+def _resolution(result: EvaluationResult, outcome: Outcome) -> list[str]:
+    if outcome != "not distinguishable":
+        return []
+    detectable = 0.5 * (result.win_rate.high - result.win_rate.low) * _DETECTABLE
+    return [
+        f"With this many prompts, a true win rate closer than about {number(100 * detectable)} points to 50 % "
+        "would usually go unseen."
+    ]
+
+
+def _progress(last: IterationContents) -> list[str]:
+    result = find_result(last, "judge", PREVIOUS)
+    if result is None or result.opponent != PREVIOUS:
+        return []
+    words = {
+        "better": "It still improves on",
+        "worse": "It falls back behind",
+        "not distinguishable": "It is not distinguishable from",
+    }
+    verb = words.get(outcome_of(result.win_rate))
+    return [f"{verb} the iterate before it: {percent_interval(result.win_rate)}."] if verb else []
+
+
+def _gap(last: IterationContents, judged: EvaluationResult) -> list[str]:
+    gap = last.oracle_gaps.get(judged.opponent)
+    oracle = find_result(last, "oracle", judged.opponent)
+    if gap is None or oracle is None or not is_defined(gap):
+        return []
+    rate, size = percent(oracle.win_rate.value), number(100 * abs(gap.value))
+    if gap.low > 0:
+        apart = outcome_of(oracle.win_rate) != outcome_of(judged.win_rate)
+        end = (
+            "and the two part ways on the decision itself"
+            if apart
+            else "so that much of its gain is the oracle’s taste"
+        )
+        return [f"The training oracle flatters it: {rate}, {size} points {bounds(gap)} above the judge, {end}."]
+    if gap.high < 0:
+        below = bounds(negated(gap))
+        return [f"The training oracle is harsher than the judge: {rate}, {size} points {below} below it."]
+    apart_by = f"{points(gap.value)} points {bounds(gap, signed=True)}"
+    return [f"Training oracle and judge agree within the noise: {rate} by the oracle, a gap of {apart_by}."]

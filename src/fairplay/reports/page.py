@@ -1,0 +1,92 @@
+"""A run's report as one self-contained HTML page that works offline and trusts no text from a model.
+
+Left out: the numbers (`decision.py`, `banners.py`, `tables.py`), the figures (`figures.py`). Floor 5. Importing this
+module imports matplotlib, so import it where a report is written. The page is a pure function of the contents.
+"""
+
+import base64
+import hashlib
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from markupsafe import Markup
+
+from fairplay.reports.banners import find_warnings
+from fairplay.reports.contents import ReportContents
+from fairplay.reports.decision import decide
+from fairplay.reports.figures import draw_results, draw_training
+from fairplay.reports.samples import choose_samples, samples_json
+from fairplay.reports.tables import audit_rows, comparison_rows, length_rows, stage_rows, totals, trust_rows
+from fairplay.reports.tiles import find_tiles
+from fairplay.storage.atomic import write_atomic
+
+PAGE_NAME = "index.html"
+
+
+def write_report(contents: ReportContents, folder: Path) -> Path:
+    """Write the page into a folder, whole or not at all.
+
+    Args:
+        contents: Everything that the page shows.
+        folder: Is made if it does not exist; an older page in it is replaced.
+
+    Returns:
+        The path of `index.html`.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / PAGE_NAME
+    write_atomic(path, render_page(contents).encode("utf-8", "backslashreplace"))
+    return path
+
+
+def render_page(contents: ReportContents) -> str:
+    """The page as text."""
+    environment = Environment(
+        loader=PackageLoader("fairplay.reports"),
+        autoescape=select_autoescape(default=True, default_for_string=True),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    style, script = (_source(environment, name) for name in ("report.css", "report.js"))
+    samples = choose_samples(contents)
+    page = environment.get_template("report.html.j2").render(
+        contents=contents,
+        decision=decide(contents),
+        tiles=find_tiles(contents),
+        banners=find_warnings(contents),
+        comparisons=comparison_rows(contents),
+        trust=trust_rows(contents),
+        lengths=length_rows(contents),
+        audit=audit_rows(contents),
+        stages=stage_rows(contents),
+        totals=totals(contents),
+        results=draw_results(contents),
+        training=draw_training(contents),
+        samples=samples,
+        samples_json=Markup(samples_json(samples)),  # noqa: S704 - escaped by samples_json
+        style=Markup(style),  # noqa: S704 - our own file
+        script=Markup(script),  # noqa: S704 - our own file
+        policy=_content_policy(style, script),
+        markup=Markup,
+    )
+    return page + "\n"
+
+
+def _source(environment: Environment, name: str) -> str:
+    """A style sheet or script of ours, exactly as it will stand between its tags."""
+    assert environment.loader is not None
+    return environment.loader.get_source(environment, name)[0]
+
+
+def _content_policy(style: str, script: str) -> str:
+    """Nothing may load or run but the page's own style sheet and script, known by their hashes."""
+    return (
+        f"default-src 'none'; style-src {_hash(style)}; script-src {_hash(script)}; img-src data:; "
+        "base-uri 'none'; form-action 'none'"
+    )
+
+
+def _hash(text: str) -> str:
+    digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+    return f"'sha256-{digest}'"

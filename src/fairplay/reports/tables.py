@@ -1,0 +1,255 @@
+"""The tables of a page as rows of finished text: comparisons, trust, lengths, the oracle's audit, stages.
+
+Left out: sentences (`decision.py`), the page's form (`templates/`). Floor 5; pure.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from fairplay.records import Interval
+from fairplay.reports.contents import HeldOutLengths, ReportContents
+from fairplay.reports.decision import OPPONENTS, Outcome, outcome_of
+from fairplay.reports.wording import NOT_DEFINED, bounds, duration, is_defined, number, percent, points, reasons
+
+_WHOLE = frozenset({"num_groups"})
+_SIGNED = frozenset({"length_correlation", "mean_order_bias"})
+_MEANINGS = {
+    "order_flip_rate": (
+        "Order flips",
+        "pairs whose winner changes when the two are shown the other way round; 0 is best",
+    ),
+    "mean_order_bias": ("Order bias", "nats that a response gains by being shown first; 0 is fair"),
+    "intransitive_triple_rate": (
+        "Intransitive triples",
+        "triples that beat each other in a circle; 25 % is coin flipping",
+    ),
+    "cyclic_energy_share": (
+        "Cyclic energy",
+        "strength of preference that no ranking explains; 0 means a clear ranking",
+    ),
+    "length_correlation": (
+        "Length correlation",
+        "of win rate and length within a prompt; above 0 the oracle likes long responses",
+    ),
+    "tie_rate": ("Ties", "pairs that it can’t tell apart"),
+    "duplicate_rate": ("Duplicates", "pairs of the very same text; high means a policy with little variety"),
+    "truncated_share": ("Cut by the oracle", "responses that it read only in part"),
+    "mean_margin": ("Mean margin", "how decided it is: 0 is a coin, 100 % is certain"),
+    "num_groups": ("Prompts", "with preferences"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A point estimate with its whiskers on a strip from 0 to 100."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class ComparisonRow:
+    """One comparison of the first table; texts are finished."""
+
+    iteration: int
+    opponent: str
+    role: str
+    by: str
+    outcome: Outcome
+    record: tuple[str, str, str]
+    win_rate: tuple[str, str]
+    lc_win_rate: tuple[str, str]
+    mark: Mark | None
+    lc_mark: Mark | None
+    length: str
+    opponent_length: str
+    num_prompts: str
+
+
+@dataclass(frozen=True, slots=True)
+class TrustRow:
+    """How far one comparison's numbers can be trusted."""
+
+    iteration: int
+    opponent: str
+    role: str
+    num_judgements: str
+    consistency: str
+    first_bias: str
+    overlap: str
+    dropped: str
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LengthRow:
+    """Lengths of one policy's responses."""
+
+    policy: str
+    num_responses: str
+    mean: str
+    median: str
+    longest_tenth: str
+    change: str
+    truncated: str
+
+
+@dataclass(frozen=True, slots=True)
+class AuditRow:
+    """One quantity of the oracle's audit over the iterations."""
+
+    title: str
+    meaning: str
+    values: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StageRow:
+    """What one stage took in and gave out."""
+
+    iteration: int
+    is_first: bool
+    name: str
+    rows_in: str
+    rows_out: str
+    dropped: str
+    seconds: str
+    tokens: str
+
+
+def comparison_rows(contents: ReportContents) -> tuple[ComparisonRow, ...]:
+    """Every comparison, the judge's before the oracle's within an iteration."""
+    rows = []
+    for entry in contents.iterations:
+        for evaluation in sorted(entry.evaluations, key=lambda one: one.role != "judge"):
+            result = evaluation.result
+            rows.append(
+                ComparisonRow(
+                    iteration=entry.iteration,
+                    opponent=_opponent(result.opponent),
+                    role=evaluation.role,
+                    by=result.judge,
+                    outcome=outcome_of(result.win_rate),
+                    record=(f"{result.wins:,}", f"{result.ties:,}", f"{result.losses:,}"),
+                    win_rate=_estimate(result.win_rate),
+                    lc_win_rate=_estimate(result.lc_win_rate),
+                    mark=_mark(result.win_rate),
+                    lc_mark=_mark(result.lc_win_rate),
+                    length=number(result.mean_length),
+                    opponent_length=number(result.opponent_mean_length),
+                    num_prompts=f"{result.num_prompts:,}",
+                )
+            )
+    return tuple(rows)
+
+
+def trust_rows(contents: ReportContents) -> tuple[TrustRow, ...]:
+    """Position, overlap and failures of every comparison."""
+    return tuple(
+        TrustRow(
+            iteration=entry.iteration,
+            opponent=_opponent(evaluation.result.opponent),
+            role=evaluation.role,
+            num_judgements=f"{evaluation.result.num_judgements:,}",
+            consistency=percent(evaluation.result.position_consistency),
+            first_bias=points(evaluation.result.first_position_bias),
+            overlap=percent(evaluation.result.overlap),
+            dropped=reasons(evaluation.result.dropped) or "none",
+            notes=evaluation.result.notes,
+        )
+        for entry in contents.iterations
+        for evaluation in entry.evaluations
+    )
+
+
+def length_rows(contents: ReportContents) -> tuple[LengthRow, ...]:
+    """Lengths by policy, the start policy first."""
+    start = _mean(contents.start.lengths)
+    rows = [_length_row("start policy", contents.start, math.nan)] if contents.start.lengths else []
+    rows += [
+        _length_row(f"iteration {entry.iteration}", entry.held_out, start)
+        for entry in contents.iterations
+        if entry.held_out.lengths
+    ]
+    return tuple(rows)
+
+
+def audit_rows(contents: ReportContents) -> tuple[AuditRow, ...]:
+    """The oracle's audit: known quantities with their meaning, others by their bare name."""
+    present = {key for entry in contents.iterations for key in entry.audit}
+    names = [key for key in _MEANINGS if key in present] + sorted(present - _MEANINGS.keys())
+    return tuple(
+        AuditRow(
+            *_MEANINGS.get(name, (name, "")), tuple(_audit_value(name, entry.audit) for entry in contents.iterations)
+        )
+        for name in names
+    )
+
+
+def stage_rows(contents: ReportContents) -> tuple[StageRow, ...]:
+    """Every stage of every iteration, in order."""
+    return tuple(
+        StageRow(
+            iteration=entry.iteration,
+            is_first=place == 0,
+            name=stage.name,
+            rows_in=f"{stage.rows_in:,}",
+            rows_out=f"{stage.rows_out:,}",
+            dropped=reasons(stage.dropped) or "none",
+            seconds=duration(stage.seconds),
+            tokens=f"{stage.tokens:,}" if stage.tokens else NOT_DEFINED,
+        )
+        for entry in contents.iterations
+        for place, stage in enumerate(entry.stages)
+    )
+
+
+def totals(contents: ReportContents) -> str:
+    """Wall time and tokens of all stages, in words."""
+    stages = [stage for entry in contents.iterations for stage in entry.stages]
+    return f"{duration(sum(stage.seconds for stage in stages))}, {sum(stage.tokens for stage in stages):,} tokens"
+
+
+def _opponent(name: str) -> str:
+    return OPPONENTS.get(name, name)
+
+
+def _estimate(interval: Interval) -> tuple[str, str]:
+    return (percent(interval.value), bounds(interval)) if is_defined(interval) else (NOT_DEFINED, "")
+
+
+def _mark(interval: Interval) -> Mark | None:
+    if not is_defined(interval):
+        return None
+    return Mark(*(round(100 * end, 2) for end in (interval.value, interval.low, interval.high)))
+
+
+def _mean(lengths: tuple[int, ...]) -> float:
+    return sum(lengths) / len(lengths) if lengths else math.nan
+
+
+def _length_row(policy: str, held_out: HeldOutLengths, start: float) -> LengthRow:
+    ordered = sorted(held_out.lengths)
+    size = len(ordered)
+    median = 0.5 * (ordered[(size - 1) // 2] + ordered[size // 2])
+    growth = _mean(held_out.lengths) / start - 1 if start else math.nan
+    return LengthRow(
+        policy=policy,
+        num_responses=f"{size:,}",
+        mean=number(_mean(held_out.lengths)),
+        median=number(median),
+        longest_tenth=f"{ordered[min(size - 1, 9 * size // 10)]:,}",
+        change=f"{points(growth)} %" if math.isfinite(growth) else NOT_DEFINED,
+        truncated=percent(held_out.truncated_share),
+    )
+
+
+def _audit_value(name: str, audit: Mapping[str, float]) -> str:
+    value = audit.get(name, math.nan)
+    if name in _WHOLE:
+        return number(value, digits=0)
+    if name in _SIGNED or name not in _MEANINGS:
+        return ("+" if name in _SIGNED and round(value, 2) > 0 else "") + number(value, digits=2)
+    return percent(value)
