@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
+from transformers.pytorch_utils import Conv1D
 
 from fairplay.errors import ResourceError, SettingsError
 from fairplay.models.settings import AdapterSettings
@@ -42,6 +43,7 @@ def add_adapters(policy: "Policy", settings: AdapterSettings, *, seed: int = 0) 
         lora_dropout=settings.lora_dropout,
         target_modules=targets,
         bias="none",
+        fan_in_fan_out=any(isinstance(module, Conv1D) for module in policy.model.modules()),  # GPT-2's layers
     )
     with torch.random.fork_rng():
         torch.manual_seed(stable_seed(seed, "adapters"))

@@ -80,6 +80,8 @@ def check_source(source: str) -> None:
     Raises:
         DataError: If the source is a path and there is no folder with a config.json.
     """
+    if not source:
+        raise DataError("the name of the model is empty", hint="name a folder, or a hub id `owner/name`")
     path = Path(source).expanduser()
     looks_like_path = source.startswith((".", "/", "~")) or source.count("/") > 1 or "\\" in source
     if path.is_dir():
@@ -87,8 +89,8 @@ def check_source(source: str) -> None:
             raise DataError(f"{source}: the folder has no config.json", hint="name a folder in Hugging Face format")
     elif path.exists():
         raise DataError(f"{source}: is a file, not a model folder", hint="name the folder that holds config.json")
-    elif looks_like_path or not source:
-        raise DataError(f"{source or '(empty)'}: no such model folder", hint="name a folder, or a hub id `owner/name`")
+    elif looks_like_path:
+        raise DataError(f"{source}: no such model folder", hint="name a folder, or a hub id `owner/name`")
 
 
 def load_tokenizer(source: str, *, revision: str = "") -> "PreTrainedTokenizerBase":

@@ -1,0 +1,138 @@
+"""Token log-probs equal the naive padded computation, whatever the family, the padding, the order and the tiles."""
+
+import pytest
+import torch
+from torch import nn
+
+from fairplay.errors import DataError, SettingsError
+from fairplay.models import token_logps
+from fairplay.models.adapters import scoring_mode
+from fairplay.models.token_logps import check_head, score_rows
+from models.tiny import FAMILIES, make_model
+
+ROWS = [
+    ((5, 6, 7), (8, 9, 2)),
+    ((11,), (12,)),
+    (tuple(range(20, 40)), tuple(range(50, 61))),
+    ((300, 301), (302, 303, 304, 305, 2)),
+]
+
+
+def naive(model, rows, *, first=None):
+    """All logits of the padded batch at once; scored from the response's start, or from `first`."""
+    texts = [(*prompt, *response) for prompt, response in rows]
+    width = max(map(len, texts))
+    ids = torch.tensor([text + (0,) * (width - len(text)) for text in texts])
+    log_probs = model(input_ids=ids, use_cache=False).logits.log_softmax(-1)[:, :-1]
+    logps = log_probs.gather(-1, ids[:, 1:, None])[..., 0]
+    spans = [((first or len(prompt)) - 1, len(prompt) + len(response) - 1) for prompt, response in rows]
+    return torch.cat([logps[row, start:end] for row, (start, end) in enumerate(spans)])
+
+
+def gradients(model, scores):
+    weights = torch.linspace(-1.0, 1.0, len(scores), dtype=scores.dtype)
+    parameters = list(model.parameters())
+    return torch.autograd.grad((scores * weights).sum(), parameters)
+
+
+@pytest.mark.parametrize("tiled", [False, True], ids=["whole", "tiled"])
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 1e-5)], ids=["f64", "f32"])
+def test_values_and_gradients_equal_the_naive_computation(family, dtype, tolerance, tiled, monkeypatch):
+    if tiled:
+        monkeypatch.setattr(token_logps, "KEPT_LOGITS", 0)
+    model = make_model(family, dtype=dtype)
+    scores = score_rows(model, ROWS, tile=3)
+    expected = naive(model, ROWS)
+    assert scores.logps.dtype == dtype
+    torch.testing.assert_close(scores.logps, expected, rtol=0, atol=tolerance)
+    for found, wanted in zip(gradients(model, scores.logps), gradients(model, expected), strict=True):
+        torch.testing.assert_close(found, wanted, rtol=tolerance, atol=10 * tolerance)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_neither_padding_nor_row_order_changes_a_score(family):
+    model = make_model(family)
+    with torch.no_grad():
+        together = score_rows(model, ROWS, tile=64)
+        backwards = score_rows(model, ROWS[::-1], tile=64)
+        for row in range(len(ROWS)):
+            alone = score_rows(model, [ROWS[row]], tile=64).logps
+            place = together.response_index == row
+            other_place = backwards.response_index == len(ROWS) - 1 - row
+            torch.testing.assert_close(together.logps[place], alone, rtol=0, atol=1e-6)
+            torch.testing.assert_close(backwards.logps[other_place], alone, rtol=0, atol=1e-6)
+
+
+def test_indices_say_whose_token_it_is_and_where():
+    scores = score_rows(make_model("llama"), ROWS[:2], tile=64)
+    assert scores.response_index.tolist() == [0, 0, 0, 1]
+    assert scores.position.tolist() == [0, 1, 2, 0]
+
+
+def test_prompt_tokens_are_scored_on_request_at_negative_positions():
+    model = make_model("gpt2", dtype=torch.float64)
+    scores = score_rows(model, ROWS[:2], tile=64, prompt_tokens=True)
+    torch.testing.assert_close(scores.logps, naive(model, ROWS[:2], first=1), rtol=0, atol=1e-12)
+    assert scores.position.tolist() == [-2, -1, 0, 1, 2, 0]
+    assert torch.equal(scores.logps[scores.position >= 0], score_rows(model, ROWS[:2], tile=64).logps)
+
+
+@pytest.mark.parametrize("kept", [0, token_logps.KEPT_LOGITS])
+def test_statistics_are_those_of_the_whole_distribution_and_carry_no_gradient(kept, monkeypatch):
+    monkeypatch.setattr(token_logps, "KEPT_LOGITS", kept)
+    model = make_model("qwen2", dtype=torch.float64)
+    scores = score_rows(model, ROWS[:1], tile=2, statistics=frozenset(token_logps.STATISTICS))
+    prompt, response = ROWS[0]
+    probs = model(input_ids=torch.tensor([[*prompt, *response]])).logits.softmax(-1)[0, len(prompt) - 1 : -1]
+    torch.testing.assert_close(scores.statistics["log_sum_sq"], probs.square().sum(-1).log())
+    torch.testing.assert_close(scores.statistics["entropy"], -(probs * probs.log()).sum(-1))
+    assert not any(values.requires_grad for values in scores.statistics.values())
+
+
+def test_an_unknown_statistic_answers_with_the_nearest_name():
+    with pytest.raises(SettingsError, match="did you mean `entropy`"):
+        score_rows(make_model("llama"), ROWS, tile=64, statistics=frozenset({"entropie"}))
+
+
+def test_only_scored_positions_reach_the_head_and_no_more_than_a_tile_at_once(monkeypatch):
+    monkeypatch.setattr(token_logps, "KEPT_LOGITS", 0)
+    model = make_model("llama")
+    sizes = []
+    model.lm_head.register_forward_hook(lambda module, inputs, output: sizes.append(output.shape[0]))
+    scores = score_rows(model, ROWS, tile=4)
+    assert sum(sizes) == len(scores.logps) == sum(len(response) for _, response in ROWS)
+    assert max(sizes) == 4
+    held = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda tensor: held.append(tensor.shape) or tensor, lambda t: t):
+        score_rows(model, ROWS, tile=4)
+    assert not any(shape[-1:] == (384,) and len(shape) == 2 and shape[0] != 32 for shape in held)
+
+
+def test_dropout_is_off_while_scoring_and_back_on_afterwards():
+    model = make_model("gpt2").train()
+    assert any(isinstance(module, nn.Dropout) and module.p > 0 for module in model.modules())
+    with scoring_mode(model):
+        first, second = score_rows(model, ROWS, tile=64), score_rows(model, ROWS, tile=64)
+    assert torch.equal(first.logps, second.logps)
+    assert not first.logps.requires_grad
+    assert model.training
+    assert not torch.equal(score_rows(model, ROWS, tile=64).logps, first.logps)
+
+
+@pytest.mark.parametrize("row", [((), (1,)), ((1,), ())], ids=["prompt", "response"])
+def test_rows_without_tokens_are_refused(row):
+    with pytest.raises(DataError, match="without tokens"):
+        score_rows(make_model("llama"), [ROWS[0], row], tile=64)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_known_heads_pass_the_check(family):
+    check_head(make_model(family))
+
+
+def test_a_head_that_fairplay_does_not_know_is_refused(monkeypatch):
+    monkeypatch.setattr(token_logps, "LOGIT_TRANSFORMS", {})
+    for family in ("gemma2", "cohere", "granite"):
+        with pytest.raises(DataError, match="does not know"):
+            check_head(make_model(family))
