@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -70,7 +71,8 @@ def assemble(examples: Sequence[RandomExample], **changes: object) -> Preference
                 (start + chosen, start + rejected)
                 for start, example in zip(first, examples, strict=True)
                 for chosen, rejected in example.pairs
-            ]
+            ],
+            dtype=torch.int64,
         ).reshape(-1, 2),
         example_keys=torch.tensor([example.key for example in examples]),
         columns={name: torch.cat([example.columns[name] for example in examples]) for name in examples[0].columns},
@@ -78,10 +80,13 @@ def assemble(examples: Sequence[RandomExample], **changes: object) -> Preference
     return replace(batch, **changes)
 
 
-def random_examples(seed: int, *, count: int = 4, responses: int = 3, most_tokens: int = 6) -> list[RandomExample]:
+@cache
+def random_examples(
+    seed: int, *, count: int = 4, responses: int = 3, most_tokens: int = 6
+) -> tuple[RandomExample, ...]:
     generator = torch.Generator().manual_seed(seed)
     keys = torch.randint(0, 2**62, (count,), generator=generator).tolist()
-    return [random_example(generator, key, responses=responses, most_tokens=most_tokens) for key in keys]
+    return tuple(random_example(generator, key, responses=responses, most_tokens=most_tokens) for key in keys)
 
 
 def with_policy(batch: PreferenceBatch, policy: Tensor) -> PreferenceBatch:
