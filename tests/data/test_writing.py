@@ -77,7 +77,7 @@ def test_prompts_are_read_back_exactly(tmp_path, items):
 @ROUND_TRIP
 @given(data=st.data())
 def test_examples_are_read_back_exactly(tmp_path, kind, data):
-    key = (lambda e: e.id, lambda e: (e.prompt.messages, e.responses))
+    key = (lambda e: e.id, lambda e: e.prompt.id, lambda e: (e.prompt.messages, e.responses))
     items = data.draw(st.lists(examples(kind), min_size=1, max_size=3, unique_by=key))
     if kind == "pair":  # scores are given for all or for none
         items = [item for item in items if bool(item.scores) == bool(items[0].scores)]
