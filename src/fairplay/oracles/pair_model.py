@@ -47,13 +47,15 @@ class PairModel(nn.Module):
         body: A causal language model without its vocabulary head, such as `LlamaModel`.
         tokenizer: The body's tokenizer, with a chat template.
         facts: Temperature and longest row.
+        head_seed: Seeds the head's first weights; torch's global generator is left alone.
     """
 
-    def __init__(self, body: Any, tokenizer: Any, facts: PairModelFacts) -> None:
+    def __init__(self, body: Any, tokenizer: Any, facts: PairModelFacts, *, head_seed: int = 0) -> None:
         super().__init__()
         width = int(body.config.hidden_size)
         self.body, self.tokenizer, self.facts = body, tokenizer, facts
-        self.head = nn.Sequential(nn.Linear(3 * width, width), nn.GELU(), nn.Linear(width, 1))
+        generator = torch.Generator().manual_seed(head_seed)
+        self.head = nn.Sequential(_linear(3 * width, width, generator), nn.GELU(), _linear(width, 1, generator))
 
     def encoder(self, max_length: int) -> PairEncoder:
         """The encoder of this model's rows, no longer than the model was trained to read."""
@@ -123,6 +125,14 @@ def read_facts(folder: Path) -> PairModelFacts:
         return PairModelFacts(temperature=float(facts["temperature"]), max_length=int(facts["max_length"]))
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(f"{folder / FACTS_FILE} can't be read: {error!r}") from error
+
+
+def _linear(inputs: int, outputs: int, generator: torch.Generator) -> nn.Linear:
+    """A layer with normal weights of variance 1 / inputs and biases 0."""
+    layer = nn.Linear(inputs, outputs, device="meta").to_empty(device="cpu")
+    nn.init.normal_(layer.weight, std=inputs**-0.5, generator=generator)
+    nn.init.zeros_(layer.bias)
+    return layer
 
 
 def _mean_state(states: Tensor, places: Tensor, spans: Tensor) -> Tensor:

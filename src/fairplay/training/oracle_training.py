@@ -93,9 +93,9 @@ def train_pair_model(
     policy = load_policy(base, ModelSettings())
     body = policy.model.base_model
     longest = min(settings.max_length, getattr(body.config, "max_position_embeddings", settings.max_length))
-    model = PairModel(body, policy.tokenizer, PairModelFacts(temperature=1.0, max_length=longest))
+    facts = PairModelFacts(temperature=1.0, max_length=longest)
+    model = PairModel(body, policy.tokenizer, facts, head_seed=stable_seed(seed, "pair model", "head"))
     configure_threads(sum(parameter.numel() for parameter in model.parameters()))
-    initialise_head(model.head, seed=stable_seed(seed, "pair model", "head"))
     model.to(policy.model.device)
     kept, dropped = _different_pairs(pairs)
     held_out_prompts = _held_out_prompts(kept, settings.held_out_share, seed)
@@ -127,15 +127,6 @@ def train_pair_model(
         summary.temperature,
     )
     return summary
-
-
-def initialise_head(head: nn.Module, *, seed: int) -> None:
-    """Draw a head's weights anew: normal with variance 1 / inputs, biases 0, from this seed alone."""
-    generator = torch.Generator().manual_seed(seed)
-    for layer in head.modules():
-        if isinstance(layer, nn.Linear):
-            nn.init.normal_(layer.weight, std=layer.in_features**-0.5, generator=generator)
-            nn.init.zeros_(layer.bias)
 
 
 def accuracy_interval(chosen_logits: NDArray[np.floating]) -> Interval:

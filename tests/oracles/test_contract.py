@@ -1,0 +1,158 @@
+"""The contract holds for every oracle of the table; scores become antisymmetric logits; rules and settings."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fairplay.errors import DataError, SettingsError
+from fairplay.oracles.contract import scores_to_group
+from fairplay.oracles.settings import KINDS, OracleSettings
+from fairplay.oracles.table import ORACLES, build_oracle
+from oracles.test_reward_model import save_reward_model
+from oracles.tiny import group_of, make_groups, save_pair_model
+
+RULE = OracleSettings("rule", function="oracles.tiny:length_rule")
+
+
+@pytest.fixture(scope="module")
+def oracles(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("oracles")
+    model = {"pair_model": save_pair_model(folder / "pair"), "reward_model": save_reward_model(folder / "reward")}
+    return {
+        kind: build_oracle(RULE if kind == "rule" else OracleSettings(kind, model=str(model[kind]))) for kind in ORACLES
+    }
+
+
+def table_of(preferences) -> np.ndarray:
+    return np.asarray(preferences.pair_logits)
+
+
+@pytest.mark.parametrize("kind", sorted(ORACLES))
+def test_every_oracle_judges_each_group_in_order_with_zeros_on_the_diagonal(oracles, kind):
+    groups = make_groups(6)
+    judged = oracles[kind].pair_logits(groups)
+    assert [preferences.group for preferences in judged] == groups
+    for preferences in judged:
+        k = len(preferences.group.responses)
+        assert table_of(preferences).shape == (k, k)
+        assert len(preferences.truncated) == k
+        assert np.isfinite(table_of(preferences)).all()
+        assert (table_of(preferences).diagonal() == 0).all()
+
+
+@pytest.mark.parametrize("kind", sorted(ORACLES))
+def test_every_oracle_holds_equal_texts_equal(oracles, kind):
+    (judged,) = oracles[kind].pair_logits([group_of("red", "green cat", "red")])
+    table = table_of(judged)
+    assert table[0, 2] == table[2, 0] == 0
+    assert (table[0, 1], table[1, 0]) == (table[2, 1], table[1, 2])
+    assert table[0, 1] != 0
+
+
+@pytest.mark.parametrize("kind", sorted(ORACLES))
+def test_a_verdict_does_not_depend_on_the_other_groups(oracles, kind):
+    groups = make_groups(8, most_words=14)
+    together = oracles[kind].pair_logits(groups)
+    for group, judged in zip(groups, together, strict=True):
+        (alone,) = oracles[kind].pair_logits([group])
+        np.testing.assert_allclose(table_of(alone), table_of(judged), atol=1e-5, rtol=0)
+        assert alone.truncated == judged.truncated
+
+
+@pytest.mark.parametrize("kind", sorted(ORACLES))
+def test_every_oracle_takes_no_groups_and_single_responses(oracles, kind):
+    assert oracles[kind].pair_logits([]) == []
+    (judged,) = oracles[kind].pair_logits([group_of("red")])
+    assert judged.pair_logits == ((0.0,),)
+
+
+@pytest.mark.parametrize("kind", sorted(ORACLES))
+def test_every_oracle_reads_an_empty_response(oracles, kind):
+    (judged,) = oracles[kind].pair_logits([group_of("", "green cat")])
+    assert np.isfinite(table_of(judged)).all()
+
+
+@pytest.mark.parametrize("kind", sorted(ORACLES))
+def test_a_name_says_kind_and_identity(oracles, kind):
+    assert oracles[kind].name.startswith(f"{kind}:")
+    assert oracles[kind].temperature == 1.0
+
+
+@given(st.lists(st.floats(-50, 50), min_size=1, max_size=16), st.floats(0.1, 10))
+def test_scores_make_antisymmetric_logits_without_circles(scores, scale):
+    table = table_of(scores_to_group(group_of(*map(str, range(len(scores)))), scores, scale=scale))
+    np.testing.assert_array_equal(table, -table.T)
+    np.testing.assert_allclose(table, (np.asarray(scores)[:, None] - np.asarray(scores)[None, :]) / scale, atol=1e-12)
+
+
+def test_a_score_that_is_no_number_is_refused_naming_the_prompt():
+    with pytest.raises(DataError, match="prompt p: the score of response 1 is nan"):
+        scores_to_group(group_of("a", "b"), [0.0, float("nan")])
+    with pytest.raises(DataError, match="prompt p: 1 scores for 2 responses"):
+        scores_to_group(group_of("a", "b"), [0.0])
+    with pytest.raises(ValueError, match="scale"):
+        scores_to_group(group_of("a", "b"), [0.0, 1.0], scale=0.0)
+
+
+def test_a_rule_divides_points_by_its_temperature():
+    oracle = build_oracle(OracleSettings("rule", function="oracles.tiny:length_rule", temperature=4.0))
+    (judged,) = oracle.pair_logits([group_of("a", "abc")])
+    assert judged.pair_logits == ((0.0, -0.5), (0.5, 0.0))
+    assert (oracle.name, oracle.temperature) == ("rule:oracles.tiny:length_rule", 1.0)
+
+
+def test_a_rule_that_fails_to_score_is_refused_naming_the_prompt():
+    oracle = build_oracle(OracleSettings("rule", function="oracles.tiny:broken_rule"))
+    with pytest.raises(DataError, match="prompt p7: the score of response 1 is nan"):
+        oracle.pair_logits([group_of("red", "cat", prompt_id="p7")])
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        ("oracles.tiny", "write `package.module:name`"),
+        ("oracles.nowhere:rule", "can't import `oracles.nowhere`"),
+        ("oracles.tiny:length_rules", "did you mean `length_rule`"),
+        ("oracles.tiny:NOT_A_FUNCTION", "no function `NOT_A_FUNCTION`"),
+    ],
+)
+def test_a_function_that_is_not_there_is_refused(function, message):
+    with pytest.raises(SettingsError, match=message):
+        build_oracle(OracleSettings("rule", function=function))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"kind": "pairmodel", "model": "x"}, "did you mean `pair_model`"),
+        ({"kind": "pair_model"}, r"oracle\.model: `pair_model` needs one"),
+        ({"kind": "rule"}, r"oracle\.function: `rule` needs one"),
+        ({"kind": "rule", "function": "a:b", "model": "x"}, r"oracle\.model: `rule` takes no model"),
+        ({"kind": "reward_model", "model": "x", "function": "a:b"}, r"oracle\.function: `reward_model` takes no"),
+        ({"kind": "rule", "function": "a:b", "temperature": 0.0}, r"oracle\.temperature"),
+        ({"kind": "rule", "function": "a:b", "temperature": float("nan")}, r"oracle\.temperature"),
+        ({"kind": "pair_model", "model": "x", "batch_size": 0}, r"oracle\.batch_size"),
+        ({"kind": "pair_model", "model": "x", "max_length": 4}, r"oracle\.max_length"),
+        ({"kind": "pair_model", "model": "x", "dtype": "int8"}, r"oracle\.dtype"),
+    ],
+)
+def test_settings_that_can_not_be_met_are_refused(settings, message):
+    with pytest.raises(SettingsError, match=message):
+        OracleSettings(**settings)
+
+
+def test_the_table_of_sentences_names_the_oracles_that_exist():
+    assert list(KINDS) == list(ORACLES)
+
+
+def test_a_rule_needs_no_torch():
+    code = (
+        "import sys; from fairplay.oracles.settings import OracleSettings; from fairplay.oracles.table import *;"
+        "build_oracle(OracleSettings('rule', function='math:pow')); print('torch' in sys.modules)"
+    )
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert told == "False\n"
