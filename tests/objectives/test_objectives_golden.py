@@ -41,3 +41,9 @@ def test_a_missing_parameter_is_named(document):
     without = {**document, "params": {}, "objectives": {"dpo": document["objectives"]["dpo"]}}
     with pytest.raises(DataError, match="beta"):
         check_golden(without)
+
+
+def test_what_is_not_a_number_is_infinitely_wrong(document):
+    entry = document["objectives"]["dpo"]
+    wrong = {**document, "objectives": {"dpo": {**entry, "loss": float("nan")}}, "listwise": {}}
+    assert check_golden(wrong)[0].value == float("inf")

@@ -4,6 +4,7 @@ import math
 from dataclasses import replace
 
 import pytest
+import torch
 
 from fairplay.errors import DataError, SettingsError
 from fairplay.objectives.evaluate import evaluate
@@ -95,3 +96,11 @@ def test_scores_that_contradict_their_pair_are_refused():
     wrong = replace(batch, columns={**batch.columns, "scores": -batch.columns["scores"]})
     with pytest.raises(DataError, match="a higher score for the chosen"):
         evaluate(build_objective("odpo", {}), wrong, batch_totals(wrong))
+
+
+@pytest.mark.parametrize("win_rate", [-0.1, 1.5, math.nan])
+def test_a_win_rate_that_is_no_probability_is_refused(win_rate):
+    batch = assemble(random_examples(0, responses=2))
+    wrong = replace(batch, columns={**batch.columns, "win_rates": torch.full_like(batch.columns["scores"], win_rate)})
+    with pytest.raises(DataError, match="win rates in"):
+        evaluate(build_objective("sppo", {}), wrong, batch_totals(wrong))

@@ -70,19 +70,23 @@ def _differences(document: Document, dtype: torch.dtype) -> Iterator[Difference]
     for name, golden in document.get("objectives", {}).items():
         loss, gradient = _evaluated(name, params, pair_batch(data, dtype))
         expected = torch.tensor(_interleaved(golden["grad"]["chosen"], golden["grad"]["rejected"]), dtype=dtype)
-        worst = (gradient[: len(expected)] - expected).abs().max()
-        yield Difference(name, abs(loss - golden["loss"]), float(worst))
+        yield Difference(name, _distance(loss, golden["loss"]), _distance(gradient[: len(expected)], expected))
     for name, golden in document.get("listwise", {}).items():
         loss, _ = _evaluated(name, params, list_batch(data, dtype))
-        yield Difference(name, abs(loss - golden["value"]), None)
+        yield Difference(name, _distance(loss, golden["value"]), None)
 
 
-def _evaluated(name: str, params: Mapping[str, float], batch: PreferenceBatch) -> tuple[float, Tensor]:
+def _evaluated(name: str, params: Mapping[str, float], batch: PreferenceBatch) -> tuple[Tensor, Tensor]:
     read_parameters: Callable[[Mapping[str, float]], Mapping[str, object]] = PARAMETERS.get(name, lambda _: {})
     objective = build_objective(name, read_parameters(params))
     objective = replace(objective, tokens=GIVEN_DRAWS.get(name, objective.tokens))
     gradient, output = token_gradient(objective, batch, batch_totals(batch))
-    return float(output.loss), gradient
+    return output.loss, gradient
+
+
+def _distance(ours: Tensor, golden: Tensor | float) -> float:
+    """The largest absolute difference; infinite where one of them is not a number."""
+    return float((ours - golden).abs().nan_to_num(nan=torch.inf).max())
 
 
 def pair_batch(data: Mapping[str, Any], dtype: torch.dtype) -> PreferenceBatch:

@@ -24,7 +24,7 @@ def value_of(column: Column, comparisons: Comparisons) -> Tensor | float:
     return column(comparisons) if callable(column) else column
 
 
-def policy_win_rates(win_rates: Tensor, *, eta: float) -> Tensor:
+def sppo_targets(win_rates: Tensor, *, eta: float) -> Tensor:
     """Log-ratio that each response should reach: eta times its advantage over the policy that wrote it.
 
     Args:
@@ -33,6 +33,8 @@ def policy_win_rates(win_rates: Tensor, *, eta: float) -> Tensor:
 
     Returns:
         Targets in nats, [rows]; 0 where the response wins exactly half of its games.
+
+    Source: Wu et al. 2024, arXiv:2405.00675, Algorithm 1.
     """
     return eta * (win_rates - 0.5)
 
@@ -46,7 +48,7 @@ class WinRateTarget:
     needs: ClassVar[frozenset[str]] = frozenset({"win_rates"})
 
     def __call__(self, comparisons: Comparisons) -> Tensor:
-        return policy_win_rates(comparisons.column("win_rates", self.of(comparisons)), eta=self.eta)
+        return sppo_targets(comparisons.column("win_rates", self.of(comparisons)), eta=self.eta)
 
 
 @dataclass(frozen=True)

@@ -114,7 +114,7 @@ class Objective:
 
 
 def flipped(term: Term, coefficient: Column) -> Term:
-    """The same term on the pair in the other order, without offset; for label noise and soft labels."""
+    """The same term on the pair in the other order, with the same offset to reach; for label noise and soft labels."""
     return replace(term, contrast=(-term.contrast[0], -term.contrast[1]), coefficient=coefficient)
 
 

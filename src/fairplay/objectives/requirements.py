@@ -33,6 +33,10 @@ def _column(name: str) -> Callable[[PreferenceBatch, str], bool]:
     return lambda batch, _: name in batch.columns
 
 
+def _has_probabilities(batch: PreferenceBatch, _: str) -> bool:
+    return "win_rates" in batch.columns and bool(((batch.columns["win_rates"] - 0.5).abs() <= 0.5).all())
+
+
 def _every_example_has_a_pair(batch: PreferenceBatch, _: str) -> bool:
     return bool((torch.bincount(batch.example_index[batch.pairs[:, 0]], minlength=batch.num_examples) > 0).all())
 
@@ -64,7 +68,7 @@ REQUIREMENTS: Mapping[str, Requirement] = {
         "a higher score for the chosen than for the rejected response of every pair",
         "drop ties and pairs that contradict their scores",
     ),
-    "win_rates": Requirement(_column("win_rates"), "win rates", "rank the responses with a preference oracle"),
+    "win_rates": Requirement(_has_probabilities, "win rates in [0, 1]", "rank the responses with a preference oracle"),
     "anchors": Requirement(
         lambda batch, _: "anchors" in batch.columns and bool((batch.columns["anchors"] == 1).any()),
         "anchor rows (prompts with other prompts' responses)",
