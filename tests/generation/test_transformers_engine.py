@@ -149,6 +149,14 @@ def test_the_checkpoints_own_sampling_rules_change_nothing(rule):
     assert make_engine(end_bonus=3.0, generation_config=config).respond(prompts(5), seeds(5)) == plain
 
 
+def test_the_policy_is_left_as_it_was():
+    engine = make_engine(generation_config=GenerationConfig(repetition_penalty=5.0))
+    engine.model.train()
+    engine.respond(prompts(1), seeds(1))
+    assert engine.model.training
+    assert engine.model.generation_config.repetition_penalty == 5.0
+
+
 def test_the_checkpoints_end_tokens_do_end_responses():
     everything = GenerationConfig(eos_token_id=list(range(20, 360)))
     (group,) = make_engine(generation_config=everything).respond(prompts(1), [list(range(20))]).groups

@@ -6,6 +6,7 @@ Everything in `generate` that shapes the distribution is off, whatever the check
 
 import logging
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, cast
 
 import torch
@@ -16,6 +17,7 @@ from fairplay.errors import DataError, ResourceError
 from fairplay.generation.contract import Generated
 from fairplay.generation.sampling import InverseCdfSampler
 from fairplay.generation.settings import GenerationSettings
+from fairplay.models.adapters import scoring_mode
 from fairplay.models.chat import ChatEncoder, ChatRefused, stop_token_ids
 from fairplay.models.loading import Policy, configure_threads
 from fairplay.records import Dropped, Prompt, Response, ResponseGroup
@@ -30,7 +32,7 @@ class TransformersEngine:
     """An engine that samples from a policy in this process.
 
     Args:
-        policy: Taken over: its generation config is replaced by one without sampling rules.
+        policy: Left as it is: its mode and its generation config are put back after every batch.
         settings: How to sample.
 
     Raises:
@@ -42,12 +44,9 @@ class TransformersEngine:
         self.settings = settings
         self.tokenizer = policy.tokenizer
         self.model = cast(Any, policy.model)
-        self.model.eval()
         self.encoder = ChatEncoder(policy.tokenizer)
         self.stop_ids = stop_token_ids(policy.tokenizer, self.model.generation_config)
         self.num_parameters = sum(parameter.numel() for parameter in self.model.parameters())
-        # `generate` fills what a call leaves open from the model's own config: repetition penalties, top_k = 50, ...
-        self.model.generation_config = GenerationConfig()  # type: ignore[no-untyped-call]
 
     def respond(self, prompts: Sequence[Prompt], seeds: Sequence[Sequence[int]]) -> Generated:
         """Sample responses; see `contract.Engine.respond`.
@@ -126,7 +125,7 @@ class TransformersEngine:
             use_cache=True,
         )
         try:
-            with torch.inference_mode():
+            with scoring_mode(self.model), _without_sampling_rules(self.model):
                 sequences: Tensor = self.model.generate(
                     input_ids, attention_mask=attention_mask, generation_config=greedy, logits_processor=processors
                 )
@@ -143,3 +142,14 @@ class TransformersEngine:
         text_ids = token_ids[:-1] if stopped else token_ids
         text = self.tokenizer.decode(list(text_ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)
         return Response(text=str(text), token_ids=token_ids, finish_reason="stop" if stopped else "length", seed=seed)
+
+
+@contextmanager
+def _without_sampling_rules(model: Any) -> Iterator[None]:
+    """No generation config of the model's own: from it `generate` fills what a call leaves open, such as top_k."""
+    own = model.generation_config
+    model.generation_config = GenerationConfig()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        model.generation_config = own
