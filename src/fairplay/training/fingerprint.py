@@ -42,26 +42,26 @@ def training_fingerprint(
             "held_out": len(data.held_out),
             "model": content_digest(model),
             "reference": content_digest(reference),
-            "objective": _description(objective),
-            "settings": _description(settings),
+            "objective": description(objective),
+            "settings": description(settings),
             "seed": seed,
         }
     )
 
 
-def _description(value: object) -> Any:
+def description(value: object) -> Any:
     """A value as JSON that is the same in every process; functions by their name."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        inner = {f.name: _description(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        inner = {f.name: description(getattr(value, f.name)) for f in dataclasses.fields(value)}
         return {type(value).__qualname__: inner}
     if isinstance(value, Mapping):
-        return {str(key): _description(inner) for key, inner in value.items()}
+        return {str(key): description(inner) for key, inner in value.items()}
     if isinstance(value, set | frozenset):
-        return sorted(str(_description(inner)) for inner in value)
+        return sorted(str(description(inner)) for inner in value)
     if isinstance(value, list | tuple):
-        return [_description(inner) for inner in value]
+        return [description(inner) for inner in value]
     if isinstance(value, partial):
-        return [_description(value.func), _description(value.args), _description(value.keywords)]
+        return [description(value.func), description(value.args), description(value.keywords)]
     if callable(value):
         return f"{value.__module__}.{getattr(value, '__qualname__', type(value).__qualname__)}"
     return value if isinstance(value, str | int | float | bool) or value is None else repr(value)

@@ -48,7 +48,9 @@ def check_objective(objective: Objective, examples: Sequence[TrainingExample], s
                 hint="list the others with `fairplay objectives`",
             )
     for need in sorted(objective.needs & {"pairs", *COLUMNS}):
-        lacking = [example.id for example in examples if not getattr(example, need)]
+        # Pairs label their two sides, so an objective over labels takes them too.
+        sources = ("labels", "pairs") if need == "labels" else (need,)
+        lacking = [example.id for example in examples if not any(getattr(example, name) for name in sources)]
         if lacking:
             raise DataError(
                 f"{len(lacking)} of {len(examples)} examples have no {need}: {named(lacking)}",

@@ -1,0 +1,115 @@
+"""A step's gradient, for every objective of the table that training can feed."""
+
+import math
+
+import pytest
+import torch
+
+from fairplay.errors import DataError, SettingsError
+from fairplay.models.encoding import encode_examples
+from fairplay.models.loading import load_policy
+from fairplay.objectives.table import OBJECTIVES, build_objective
+from fairplay.training.batches import TrainingSet
+from fairplay.training.guard import check_objective
+from fairplay.training.metrics import MetricWindow
+from fairplay.training.reference import Scorer
+from fairplay.training.settings import TrainingSettings
+from fairplay.training.stepping import Learner
+from training.tiny import EXACT, make_examples, save_tiny_policy
+
+NUM_EXAMPLES = 7
+WHOLE = (tuple(range(NUM_EXAMPLES)),)
+SPLIT = ((5, 1), (0, 2, 6), (3,), (4,))
+
+
+def can_be_fed(name):
+    try:
+        check_objective(build_objective(name, {}), make_examples(2), TrainingSettings())
+    except SettingsError:
+        return False
+    return True
+
+
+FED = [name for name in OBJECTIVES if can_be_fed(name)]
+
+
+@pytest.fixture(scope="module")
+def scored(tmp_path_factory):
+    """A float64 policy, encoded examples of two responses each, and the policy's own log-probs."""
+    policy = load_policy(save_tiny_policy(tmp_path_factory.mktemp("start") / "policy"), EXACT)
+    data = encode_examples(policy.tokenizer, make_examples(NUM_EXAMPLES), max_length=96, max_prompt_length=48).examples
+    own = Scorer(NUM_EXAMPLES, bf16=False, should_stop=bool).token_logps(policy.model, data, "reference")
+    return policy.model, data, own
+
+
+def learner_of(objective, scored, *, shift=0.0, prompt_loss_weight=0.0, starts_at_reference=False):
+    model, data, own = scored
+    reference = tuple(values + shift * torch.sin(torch.arange(len(values)) + k) for k, values in enumerate(own))
+    return Learner(
+        model=model,
+        data=TrainingSet(data, reference if objective.needs_reference else (), prompt_loss_weight),
+        objective=objective,
+        seed=0,
+        bf16=False,
+        has_dropout=False,
+        starts_at_reference=starts_at_reference,
+    )
+
+
+def gradient_of(learner, step, *, number):
+    learner.model.zero_grad()
+    window = MetricWindow(torch.device("cpu"))
+    state = learner.objective.initial_state
+    outcome = learner.accumulate(step, number=number, epoch=0, state=state, window=window)
+    return outcome, torch.cat([p.grad.flatten() for p in learner.model.parameters()]), window.means(1)
+
+
+def test_most_objectives_of_the_table_can_be_fed():
+    unfed = set(OBJECTIVES) - set(FED)
+    assert all("statistics" in need for name in unfed for need in build_objective(name, {}).needs if ":" in need)
+    assert len(FED) > 0.9 * len(OBJECTIVES)
+
+
+@pytest.mark.parametrize("name", FED)
+def test_accumulated_gradients_are_the_whole_batchs(name, scored):
+    learner = learner_of(build_objective(name, {}), scored, shift=0.1, prompt_loss_weight=0.1 * (name == "sft"))
+    whole, gradient, metrics = gradient_of(learner, WHOLE, number=3)
+    outcome, accumulated, accumulated_metrics = gradient_of(learner, SPLIT, number=3)
+    size = max(1.0, gradient.abs().max().item())
+    assert outcome.loss.item() == pytest.approx(whole.loss.item(), rel=1e-12)
+    torch.testing.assert_close(accumulated, gradient, rtol=0, atol=1e-12 * size)
+    assert accumulated_metrics == pytest.approx(metrics, rel=1e-9, abs=1e-9)
+    assert outcome.num_tokens == whole.num_tokens
+    assert outcome.state == pytest.approx(dict(whole.state))
+
+
+@pytest.mark.parametrize("step", [WHOLE, SPLIT], ids=["whole", "accumulated"])
+@pytest.mark.parametrize("name", [name for name in FED if build_objective(name, {}).needs_reference])
+def test_a_start_at_the_reference_passes_the_guard(name, step, scored):
+    learner = learner_of(build_objective(name, {}), scored, starts_at_reference=True)
+    outcome, gradient, _ = gradient_of(learner, step, number=0)
+    assert math.isfinite(outcome.loss)
+    assert gradient.isfinite().all()
+
+
+@pytest.mark.parametrize("name", ["dpo", "bco_pair"])
+def test_a_start_off_the_reference_is_refused_with_the_reason(name, scored):
+    learner = learner_of(build_objective(name, {}), scored, shift=0.01, starts_at_reference=True)
+    with pytest.raises(DataError, match=r"log-ratio is 0\.01 nats, not 0, in the examples 0-"):
+        gradient_of(learner, SPLIT, number=0)
+    gradient_of(learner, SPLIT, number=1)
+
+
+def test_dropout_is_seeded_by_step_and_micro_batch(scored):
+    from dataclasses import replace
+
+    model, *_ = scored
+    learner = replace(learner_of(build_objective("simpo", {}), scored), has_dropout=True)
+    dropout = torch.nn.Dropout(0.5)
+    handle = model.base_model.layers[0].register_forward_hook(lambda _, __, hidden: dropout(hidden))
+    try:
+        first, again, later = (gradient_of(learner, SPLIT, number=number)[1] for number in (4, 4, 5))
+    finally:
+        handle.remove()
+    assert torch.equal(first, again)
+    assert not torch.equal(first, later)
