@@ -24,7 +24,7 @@ TEXT_SIZE = 10.5
 
 def house_canvas() -> tuple[Figure, Axes]:
     """An empty figure in the house's look."""
-    look: dict[str, Any] = {
+    look: Any = {
         "font.size": TEXT_SIZE,
         "axes.edgecolor": COLOURS["rule"],
         "axes.labelcolor": COLOURS["muted"],
@@ -45,7 +45,7 @@ def house_canvas() -> tuple[Figure, Axes]:
     }
     with matplotlib.rc_context(look):
         figure = Figure(figsize=(WIDTH, HEIGHT))
-        axes = figure.add_axes((0.095, 0.15, 0.885, 0.775))
+        axes = figure.add_axes((0.095, 0.15, 0.885, 0.76))
     for side in ("top", "right", "left"):
         axes.spines[side].set_visible(False)
     return figure, axes
@@ -55,7 +55,7 @@ def add_legend(axes: Axes, columns: int) -> None:
     """Names of the lines in a row above the axes."""
     axes.legend(
         loc="lower left",
-        bbox_to_anchor=(-0.085, 1.005),
+        bbox_to_anchor=(-0.085, 1.03),
         ncols=columns,
         frameon=False,
         borderpad=0,

@@ -48,7 +48,7 @@ def embedded_svg(figure: Figure, *, name: str, label: str) -> str:
         label: What it shows, for readers who cannot see it.
     """
     buffer = io.BytesIO()
-    settings: dict[str, Any] = {"svg.hashsalt": "fairplay", "svg.fonttype": "none", "path.simplify": True}
+    settings: Any = {"svg.hashsalt": "fairplay", "svg.fonttype": "none", "path.simplify": True}
     with matplotlib.rc_context(settings):
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     root = ElementTree.fromstring(buffer.getvalue())  # noqa: S314 - what matplotlib has just written

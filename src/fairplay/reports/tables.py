@@ -241,7 +241,7 @@ def _length_row(policy: str, held_out: HeldOutLengths, start: float) -> LengthRo
         mean=number(_mean(held_out.lengths)),
         median=number(median),
         longest_tenth=f"{ordered[min(size - 1, 9 * size // 10)]:,}",
-        change=f"{points(growth)} %" if math.isfinite(growth) else NOT_DEFINED,
+        change=f"{points(growth)}\N{NO-BREAK SPACE}%" if math.isfinite(growth) else NOT_DEFINED,
         truncated=percent(held_out.truncated_share),
     )
 

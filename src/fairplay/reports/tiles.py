@@ -22,7 +22,7 @@ def find_tiles(contents: ReportContents) -> tuple[Tile, ...]:
     if result is None:
         return ()
     tiles = []
-    for title, interval in (("Win rate, by the judge", result.win_rate), ("At equal length", result.lc_win_rate)):
+    for title, interval in (("Win rate by the judge", result.win_rate), ("At equal length", result.lc_win_rate)):
         defined = is_defined(interval)
         tiles.append(
             Tile(
@@ -33,7 +33,7 @@ def find_tiles(contents: ReportContents) -> tuple[Tile, ...]:
         )
     gap = contents.iterations[-1].oracle_gaps.get(result.opponent)
     if gap is not None and is_defined(gap):
-        tiles.append(Tile("Oracle minus judge, points", points(gap.value), bounds(gap, signed=True)))
+        tiles.append(Tile("Oracle minus judge", points(gap.value), f"points {bounds(gap, signed=True)}"))
     detail = f"theirs {number(result.opponent_mean_length)}"
     tiles.append(Tile(f"Mean length, {contents.length_unit}", number(result.mean_length), detail))
     return tuple(tiles)

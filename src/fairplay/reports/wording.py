@@ -11,6 +11,8 @@ from fairplay.records import Interval
 NOT_DEFINED = "–"
 """Stands where a number is undefined."""
 
+_NO_BREAK = "\N{NO-BREAK SPACE}"
+
 
 def _signs(text: str) -> str:
     return text.replace("-", "−")
@@ -25,8 +27,8 @@ def number(value: float, *, digits: int = 1) -> str:
 
 
 def percent(value: float) -> str:
-    """A share in [0, 1] as "68.2 %"."""
-    return f"{number(100 * value)} %" if math.isfinite(value) else NOT_DEFINED
+    """A share in [0, 1] as "68.2 %", with a space that does not break the line."""
+    return f"{number(100 * value)}{_NO_BREAK}%" if math.isfinite(value) else NOT_DEFINED
 
 
 def points(value: float) -> str:
@@ -44,7 +46,7 @@ def bounds(interval: Interval, *, signed: bool = False) -> str:
     if not is_defined(interval):
         return ""
     show = points if signed else (lambda end: number(100 * end))
-    return f"[{show(interval.low)}, {show(interval.high)}]"
+    return f"[{show(interval.low)},{_NO_BREAK}{show(interval.high)}]"
 
 
 def negated(interval: Interval) -> Interval:

@@ -56,7 +56,7 @@
       shape("circle", { cx: at(verdict[2]), cy: 7, r: 4, class: name === "judge" ? "f-one" : "f-three" }),
     );
     const who = side(verdict) > 0 ? sample.policy[0] : side(verdict) < 0 ? sample.opponent[0] : "tie";
-    const orders = `${percent(verdict[0])} shown first, ${percent(verdict[1])} shown second`;
+    const orders = `${percent(verdict[0])} shown first, ${percent(verdict[1])} second`;
     return make("span", "verdict", make("span", "by", name === "judge" ? "Judge" : "Oracle"), strip, make("b", "", who),
       make("small", "", `${percent(verdict[2])} for ${sample.policy[0]} (${orders})`));
   }
@@ -100,7 +100,7 @@
     more.hidden = visible.length === found.length;
     for (const button of buttons) {
       button.setAttribute("aria-pressed", String(button.dataset.filter === state.filter));
-      button.querySelector("small").textContent = matches(button.dataset.filter).length;
+      button.querySelector("small").textContent = button.dataset.filter === "gap" ? "" : matches(button.dataset.filter).length;
     }
   }
   const change = (update) => { Object.assign(state, { shown: STEP }, update); draw(); };

@@ -1,0 +1,53 @@
+import math
+
+import pytest
+
+from fairplay.reports.banners import chosen_fall, find_warnings
+from fairplay.reports.contents import HeldOutLengths, StageAccount
+from reports.page_parts import UNDEFINED, around, contents, evaluation, iteration, metrics
+
+
+def titles(one):
+    return [banner.title for banner in find_warnings(one)]
+
+
+def judged(**changes):
+    return contents(iterations=(iteration(evaluations=(evaluation(**changes),)),))
+
+
+def test_a_sound_run_has_no_warnings():
+    assert titles(contents()) == []
+
+
+@pytest.mark.parametrize(
+    ("made", "title"),
+    [
+        (contents(judge="one", oracle="one"), "The oracle is its own judge"),
+        (judged(dropped={"no verdict": 10}), "Games are missing"),
+        (judged(overlap=0.05), "Length control extrapolates"),
+        (judged(lc_win_rate=UNDEFINED), "No length control"),
+        (judged(position_consistency=0.6), "The judge minds the order"),
+        (judged(mean_length=30.0, lc_win_rate=around(0.55)), "Length explains a part"),
+        (judged(mean_length=12.0, lc_win_rate=around(0.55)), "Brevity explains a part"),
+        (contents(iterations=(iteration(held_out=HeldOutLengths((5, 5), 0.2)),)), "Responses are cut"),
+        (contents(iterations=(iteration(metrics=metrics(chosen_slope=-0.3)),)), "Chosen responses became less likely"),
+        (contents(iterations=(iteration(metrics=({"loss": math.nan},)),)), "Training metrics are not finite"),
+        (
+            contents(iterations=(iteration(stages=(StageAccount("rank", 9, 8, {"tie": 1}, 1, 0),)),)),
+            "Rows were left out",
+        ),
+        (contents(notes=("Say this.",)), "Note"),
+    ],
+)
+def test_each_fault_raises_its_own_warning_and_no_other(made, title):
+    assert titles(made) == [title]
+
+
+def test_growth_without_a_gap_at_equal_length_raises_no_alarm():
+    assert titles(judged(mean_length=30.0)) == []
+
+
+def test_noise_in_chosen_log_probs_is_no_fall():
+    assert chosen_fall(iteration(metrics=metrics(40))) == 0.0
+    assert chosen_fall(iteration(metrics=metrics(40, chosen_slope=-0.1))) == pytest.approx(3.2, abs=0.2)
+    assert chosen_fall(iteration(metrics=metrics(10, chosen_slope=-0.1))) == 0.0
