@@ -45,7 +45,9 @@ def check(
 
 def objectives(
     name: str = typer.Argument("", help="One objective; without it, all of them."),
-    golden: Path = typer.Option(None, "--check", help="Evaluate every objective of a golden file; exit 1 above 1e-9."),
+    golden: Path | None = typer.Option(
+        None, "--check", help="Evaluate every objective of a golden file; exit 1 above 1e-9."
+    ),
     output: Format = FORMAT,
 ) -> None:
     """The catalogue of preference objectives: formula, source, defaults, and what data each needs."""

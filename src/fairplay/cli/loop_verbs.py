@@ -57,8 +57,10 @@ def demo(
 def run(
     recipe: Path = typer.Argument(help="A recipe: one YAML file with everything that decides the result."),
     overrides: list[str] = SET,
-    out: Path = typer.Option(None, "--out", help="The run's folder, by default runs/<name>; run again to resume."),
-    seed: int = SEED,
+    out: Path | None = typer.Option(
+        None, "--out", help="The run's folder, by default runs/<name>; run again to resume."
+    ),
+    seed: int | None = SEED,
     fork: bool = typer.Option(False, "--fork", help="Start a new run beside --out that keeps what still fits."),
     dry_run: bool = typer.Option(
         False, "--dry-run", help="Check the recipe and its data, print the plan, run nothing."

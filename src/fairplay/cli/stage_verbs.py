@@ -12,6 +12,7 @@ import typer
 from fairplay.cli.loop_verbs import resumable
 from fairplay.cli.options import FORMAT, SET, Format
 from fairplay.cli.printing import print_json, print_record
+from fairplay.errors import SettingsError
 from fairplay.generation.settings import GenerationSettings
 from fairplay.models.settings import ModelSettings
 from fairplay.oracles.settings import OracleSettings
@@ -94,8 +95,10 @@ def train(
     data: str = typer.Option(..., "--data", help="Training data: a file, a folder or a hub id."),
     held_out: str = typer.Option("", "--held-out", help="Other data to measure preference accuracy on."),
     num_held_out: int = typer.Option(0, "--num-held-out", min=0, help="Or: so many examples of --data, drawn by seed."),
-    out: Path = typer.Option(None, "--out", help="The run's folder, by default runs/<name>; run again to resume."),
-    seed: int = typer.Option(None, "--seed", help="Every random draw comes from it."),
+    out: Path | None = typer.Option(
+        None, "--out", help="The run's folder, by default runs/<name>; run again to resume."
+    ),
+    seed: int | None = typer.Option(None, "--seed", help="Every random draw comes from it."),
     overrides: list[str] = SET,
     fork: bool = typer.Option(False, "--fork", help="Start a new run beside --out that keeps what still fits."),
     output: Format = FORMAT,
@@ -116,6 +119,34 @@ def train(
             should_stop=should_stop,
         )
     _tell(done, output)
+
+
+def evaluate(
+    policy: str = typer.Option(
+        ..., "--policy", help="A model (folder or hub id), or a file of responses: FILE[::COLUMN]."
+    ),
+    opponent: str = typer.Option("", "--opponent", help="The same for the other side of a comparison."),
+    prompts: str = typer.Option("", "--prompts", help="What models are to respond to, unless a side is recorded."),
+    data: str = typer.Option("", "--data", help="Instead of an opponent: preference pairs, to measure accuracy on."),
+    reference: str = typer.Option("", "--reference", help="With --data: the reference model of the implicit reward."),
+    seed: int = typer.Option(0, "--seed", help="Every sample's seed is a hash that begins with it."),
+    overrides: list[str] = SET,
+    output: Format = FORMAT,
+) -> None:
+    """Win rate of a policy against an opponent by a judge (--set judge.kind=...), or accuracy on preference pairs."""
+    if bool(opponent) == bool(data):
+        raise SettingsError("evaluate: name either --opponent (a comparison) or --data (preference pairs)")
+    from fairplay.pipeline import single_evaluation
+
+    document = apply_overrides({}, overrides)
+    if data:
+        accuracy = build_settings(single_evaluation.AccuracySettings, document, "--set")
+        _tell(single_evaluation.evaluate_pairs(policy, reference, data, settings=accuracy), output)
+    else:
+        if reference:
+            raise SettingsError("evaluate: --reference goes with --data, a comparison has none")
+        settings = build_settings(single_evaluation.ComparisonSettings, document, "--set")
+        _tell(single_evaluation.evaluate_sides(policy, opponent, prompts, settings=settings, seed=seed), output)
 
 
 def _tell(done: dict[str, Any], output: Format) -> None:

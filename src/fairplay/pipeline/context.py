@@ -95,7 +95,6 @@ class LazyEngine:
         generated = self.engine.respond(prompts, seeds)
         return list(generated.groups), list(generated.dropped)
 
-
     def close(self) -> None:
         """Let go of the engine, so that its memory is free before anything else is loaded."""
         self.engine = None

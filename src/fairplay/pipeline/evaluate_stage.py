@@ -11,10 +11,11 @@ from typing import Any
 from fairplay.data.reading import read_prompts
 from fairplay.errors import DataError
 from fairplay.evaluation.judging import judge_groups
+from fairplay.evaluation.oracle_gap import oracle_gap
 from fairplay.evaluation.win_rates import evaluate_judgements
 from fairplay.oracles.settings import OracleSettings
 from fairplay.oracles.table import build_oracle
-from fairplay.pipeline.context import EVALUATION, RunContext, count_reasons, generate_parts
+from fairplay.pipeline.context import EVALUATION, RunContext, count_reasons, free_memory, generate_parts
 from fairplay.records import Judgement, Prompt, ResponseGroup
 from fairplay.seeds import stable_seed
 from fairplay.storage.atomic import write_atomic
@@ -22,7 +23,7 @@ from fairplay.storage.manifest import Manifest
 from fairplay.storage.run_directory import Stage, StageOutcome
 from fairplay.storage.settings_file import settings_document
 from fairplay.storage.shards import read_dropped, read_parts
-from fairplay.storage.tables import write_records
+from fairplay.storage.tables import read_records, write_records
 
 RESPONSES_FOLDER = "responses"
 
@@ -64,8 +65,8 @@ def judgements_path(folder: Path, opponent: str, role: str) -> Path:
 def _compare(
     context: RunContext, iteration: int, folder: Path, role: str, oracle: OracleSettings
 ) -> list[dict[str, Any]]:
-    """Judge the iterate against each of its opponents and keep the verdicts; one result a opponent."""
-    settings = context.settings
+    """Judge the iterate against each of its opponents and keep the verdicts; one result an opponent."""
+    evaluation = context.settings.evaluation
     policy = read_parts(folder / RESPONSES_FOLDER, ResponseGroup)
     judge = build_oracle(oracle)
     results = []
@@ -77,12 +78,26 @@ def _compare(
             policy=f"iteration {iteration}",
             opponent=name,
             judge=judge.name,
-            dropped=count_reasons(judged.dropped),
-            seed=stable_seed(settings.seed, "bootstrap", iteration, name, role),
-            num_bootstrap=settings.evaluation.num_bootstrap,
+            dropped=judged.dropped,
+            seed=stable_seed(context.settings.seed, "bootstrap"),
+            num_bootstrap=evaluation.num_bootstrap,
+            notes=judged.notes,
         )
         results.append({"role": role, "length_unit": judged.length_unit, **asdict(result)})
+    free_memory()
     return results
+
+
+def _gaps(context: RunContext, iteration: int, folder: Path) -> dict[str, Any]:
+    """Opponent -> where training oracle and judge part ways on the same responses."""
+    gaps = {}
+    for name in opponents_of(context, iteration):
+        oracle, judge = (read_records(judgements_path(folder, name, role), Judgement) for role in ("oracle", "judge"))
+        seed = stable_seed(context.settings.seed, "bootstrap")
+        gaps[name] = asdict(
+            oracle_gap(oracle, judge, seed=seed, num_bootstrap=context.settings.evaluation.num_bootstrap)
+        )
+    return gaps
 
 
 def evaluation_stage(context: RunContext, iteration: int) -> Manifest:

@@ -111,7 +111,9 @@ def write_run_report(context: RunContext) -> Path:
     contents = ReportContents(
         run=settings.name,
         seed=settings.seed,
-        objective=" ".join(f"{key}={value}" if key != "name" else str(value) for key, value in settings.objective.items()),
+        objective=" ".join(
+            f"{key}={value}" if key != "name" else str(value) for key, value in settings.objective.items()
+        ),
         judge=oracle_identity(settings.evaluation.judge),
         oracle=oracle_identity(settings.oracle),
         settings=dump_yaml(settings_document(settings)),

@@ -11,7 +11,7 @@ from typing import Any
 
 from fairplay.data.reading import read_prompts
 from fairplay.errors import DataError
-from fairplay.evaluation.preference_accuracy import preference_accuracy
+from fairplay.evaluation.preference_accuracy import compare_preference_accuracy
 from fairplay.objectives.table import build_objective
 from fairplay.oracles.contract import PreferenceOracle
 from fairplay.oracles.table import build_oracle
@@ -39,7 +39,8 @@ from fairplay.storage.tables import read_records, write_records
 from fairplay.training.summary import HeldOutPairs
 
 EXAMPLES_NAME, HELD_OUT_NAME = "examples.parquet", "held_out.parquet"
-TRAINING_LOGS = ("metrics.jsonl", "summary.json")  # they hold times
+TRAINING_LOGS = ("metrics.jsonl", "summary.json", "reference_logps.safetensors")  # they hold times or paths
+MARGINS = ("logps", "mean_logps", "implicit_rewards")
 
 
 def prompt_text(prompt: Prompt) -> str:
@@ -279,12 +280,10 @@ def held_out_results(held_out: HeldOutPairs, seed: int) -> dict[str, Any]:
         return {}
     compared = {
         kind: asdict(
-            preference_accuracy(
-                getattr(held_out.before, kind),
-                getattr(held_out.after, kind),
-                seed=stable_seed(seed, "held-out pairs", kind),
+            compare_preference_accuracy(
+                getattr(held_out.before, kind), getattr(held_out.after, kind), seed=stable_seed(seed, "held-out pairs")
             )
         )
-        for kind in ("logps", "mean_logps", "implicit_rewards")
+        for kind in MARGINS
     }
     return {"num_pairs": len(held_out.example_ids), "dropped": count_reasons(held_out.dropped), **compared}
