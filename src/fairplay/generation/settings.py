@@ -19,7 +19,7 @@ class GenerationSettings:
         top_p: Only the likeliest tokens that together reach this probability are drawn from; 1 draws from all.
         max_new_tokens: Tokens at which a response is cut; its finish reason is then `length`.
         max_prompt_length: Longer prompts, in tokens, are dropped and counted.
-        batch_size: Rows (samples) that are computed together; it changes the speed, not the samples.
+        batch_size: Rows (samples) that are computed together; it changes the speed, and samples only by float rounding.
     """
 
     engine: str = "transformers"

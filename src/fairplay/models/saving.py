@@ -15,7 +15,7 @@ from fairplay.models.adapters import has_adapters
 from fairplay.models.loading import Policy
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from transformers import GenerationConfig, PreTrainedModel
 
 
 def save_policy(policy: Policy, folder: Path, *, merge_adapters: bool = True) -> None:
@@ -44,18 +44,23 @@ def save_policy(policy: Policy, folder: Path, *, merge_adapters: bool = True) ->
 
 
 def _save_model(model: "PreTrainedModel", folder: Path) -> None:
-    config = getattr(model, "generation_config", None)
-    if config is not None and not config.do_sample:
-        # transformers refuses to save sampling values beside do_sample=False, which several published models have
-        sampling = ("temperature", "top_p", "top_k", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff")
-        if any(getattr(config, name, None) is not None for name in sampling):
-            model.generation_config = copy.deepcopy(config)
-            model.generation_config.do_sample = True
+    config = model.generation_config
+    if config is not None:
+        model.generation_config = _valid(config)
     try:
         model.save_pretrained(folder)
     finally:
-        if config is not None:
-            model.generation_config = config
+        model.generation_config = config
+
+
+def _valid(config: "GenerationConfig") -> "GenerationConfig":
+    """A config that transformers agrees to save: it refuses a temperature beside do_sample=False, as Llama 2 has it."""
+    try:
+        config.validate(strict=True)
+    except ValueError:
+        config = copy.deepcopy(config)
+        config.do_sample = True
+    return config
 
 
 def _forget_paths(folder: Path) -> None:
