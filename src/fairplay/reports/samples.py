@@ -21,8 +21,7 @@ def choose_samples(contents: ReportContents) -> tuple[Sample, ...]:
     """At most `MAX_SAMPLES` samples in the order of their hashes, so that the first ones shown are a random draw."""
 
     def key(sample: Sample) -> tuple[int, str]:
-        identity = (sample.iteration, sample.prompt_id, sample.sample, sample.opponent)
-        return stable_seed(contents.seed, "report samples", *identity), sample.prompt_id
+        return stable_seed(contents.seed, "report samples", *_identity(sample)), sample.prompt_id
 
     return tuple(sorted(contents.samples, key=key)[:MAX_SAMPLES])
 
@@ -38,6 +37,10 @@ def samples_json(samples: Sequence[Sample]) -> str:
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
+def _identity(sample: Sample) -> tuple[int, str, int, str]:
+    return sample.iteration, sample.prompt_id, sample.sample, sample.opponent
+
+
 def _texts(sample: Sample) -> list[str]:
     return [sample.policy_text, sample.opponent_text, *(message.content for message in sample.messages)]
 
@@ -51,7 +54,7 @@ def _text_limit(samples: Sequence[Sample]) -> int:
 
 def _record(sample: Sample, limit: int) -> dict[str, object]:
     record: dict[str, object] = {
-        "id": f"{sample.iteration}/{sample.prompt_id}/{sample.sample}/{sample.opponent}",
+        "id": f"{stable_seed('sample', *_identity(sample)):016x}",  # for links to a sample
         "prompt": sample.prompt_id,
         "iteration": sample.iteration,
         "messages": [[message.role, *_cut(message.content, limit)] for message in sample.messages],

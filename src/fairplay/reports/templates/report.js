@@ -63,7 +63,7 @@
 
   function card(sample) {
     const link = make("a", "", sample.prompt);
-    link.href = "#sample=" + encodeURIComponent(sample.id);
+    link.href = "#sample=" + sample.id;
     const prompt = make("div", "prompt", make("div", "where", make("span", "", `Iteration ${sample.iteration}`), link));
     for (const [role, text, cut] of sample.messages) {
       if (sample.messages.length > 1) prompt.append(make("div", "turn", role));
@@ -85,13 +85,10 @@
 
   const matches = (filter) => samples.filter((s) => filters[filter](s) && texts.get(s).includes(state.words)
     && (!state.iteration || String(s.iteration) === state.iteration));
-  function pinned() {
-    const id = location.hash.startsWith("#sample=") ? decodeURIComponent(location.hash.slice(8)) : "";
-    return samples.find((s) => s.id === id);
-  }
+  const pinned = () => samples.find((s) => location.hash === "#sample=" + s.id);
   function draw() {
     let found = matches(state.filter);
-    if (state.filter === "gap") found = found.toSorted((a, b) => gap(b) - gap(a));
+    if (state.filter === "gap") found = [...found].sort((a, b) => gap(b) - gap(a));
     const first = pinned();
     if (first) found = [first, ...found.filter((s) => s !== first)];
     const visible = found.slice(0, state.shown);
