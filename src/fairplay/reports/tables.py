@@ -56,7 +56,6 @@ class ComparisonRow:
     iteration: int
     opponent: str
     role: str
-    by: str
     outcome: Outcome
     record: tuple[str, str, str]
     win_rate: tuple[str, str]
@@ -130,7 +129,6 @@ def comparison_rows(contents: ReportContents) -> tuple[ComparisonRow, ...]:
                     iteration=entry.iteration,
                     opponent=_opponent(result.opponent),
                     role=evaluation.role,
-                    by=result.judge,
                     outcome=outcome_of(result.win_rate),
                     record=(f"{result.wins:,}", f"{result.ties:,}", f"{result.losses:,}"),
                     win_rate=_estimate(result.win_rate),
