@@ -20,6 +20,7 @@ from fairplay.storage.run_directory import SETTINGS_NAME, RunDirectory
 from fairplay.storage.settings_file import build_settings, read_yaml, settings_document
 
 logger = logging.getLogger(__name__)
+NOT_MADE_BY_SELF_PLAY = frozenset({"scores", "ordered scores"})
 ITERATION_STAGES = (
     prompts_stage,
     responses_stage,
@@ -42,7 +43,7 @@ def check_settings(settings: RunSettings) -> None:
             f"generation.num_responses: {settings.generation.num_responses}; preferences need at least 2 responses",
             hint="SPPO uses 5",
         )
-    missing = sorted(objective.needs - {"pairs", "win_rates", "reference"})
+    missing = sorted(objective.needs & NOT_MADE_BY_SELF_PLAY)
     if missing:
         raise SettingsError(
             f"objective.name: `{settings.objective['name']}` needs {', '.join(missing)}, which self-play doesn't make",

@@ -3,14 +3,13 @@
 Left out: the training itself (`training/`). Floor 7. The folder has the layout of a run with one iteration.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from fairplay.data.reading import read_examples
-from fairplay.errors import DataError, SettingsError
-from fairplay.lookup import lookup
+from fairplay.errors import DataError
 from fairplay.objectives.table import build_objective
 from fairplay.pipeline.context import CHECKPOINT, EXAMPLES, count_reasons
 from fairplay.pipeline.settings import TrainRunSettings, split_objective
@@ -23,6 +22,7 @@ from fairplay.storage.manifest import Manifest
 from fairplay.storage.run_directory import RunDirectory, Stage, StageOutcome
 from fairplay.storage.settings_file import settings_document
 from fairplay.storage.tables import write_records
+from fairplay.training.guard import check_objective
 
 
 @dataclass(frozen=True)
@@ -55,34 +55,13 @@ def _divide(
     return [e for e in examples if e.id not in held_out], [e for e in examples if e.id in held_out]
 
 
-def _refuse_what_does_not_fit(settings: TrainRunSettings, examples: list[TrainingExample], data: OfflineData) -> None:
-    name, parameters = split_objective(settings.objective)
-    objective = build_objective(name, parameters)
-    for need in sorted(objective.needs & _HAS.keys()):
-        lacking = [example.id for example in examples if not lookup(_HAS, need, "column")(example)]
-        if lacking:
-            raise DataError(
-                f"{data.source}: objective `{name}` needs {need}, {len(lacking)} of {len(examples)} examples have none "
-                f"(the first is {lacking[0]})",
-                hint="`fairplay objectives` lists what each objective needs, `fairplay check` what the data have",
-            )
-
-
-_HAS: Mapping[str, Callable[[TrainingExample], bool]] = {
-    "pairs": lambda example: bool(example.pairs),
-    "win_rates": lambda example: bool(example.win_rates),
-    "labels": lambda example: bool(example.labels),
-    "scores": lambda example: bool(example.scores),
-}
-
-
 def data_stage(run: RunDirectory, settings: TrainRunSettings, data: OfflineData) -> Manifest:
     """Read the user's data into training examples and held-out ones."""
 
     def fill(folder: Path) -> StageOutcome:
         loaded = read_examples(data.source)
         kept, held_out = _divide(loaded.items, data, settings.seed)
-        _refuse_what_does_not_fit(settings, kept, data)
+        check_objective(build_objective(*split_objective(settings.objective)), kept, settings.training)
         write_records(folder / EXAMPLES_NAME, kept, TrainingExample)
         if held_out:
             write_records(folder / HELD_OUT_NAME, held_out, TrainingExample)
@@ -110,8 +89,6 @@ def train_offline(
         DataError: If the data lack what the objective needs.
         Preempted: If `should_stop` said so.
     """
-    if not settings.model:
-        raise SettingsError("model: not set", hint="a folder or a hub id")
     build_objective(*split_objective(settings.objective))
     run.open({**settings_document(settings), "data": settings_document(data)})
     with lock(run.path):

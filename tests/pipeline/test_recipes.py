@@ -1,0 +1,21 @@
+from pathlib import Path
+
+import pytest
+
+from fairplay.objectives.table import build_objective
+from fairplay.pipeline.demo import embedded_recipe
+from fairplay.pipeline.settings import read_train_settings, run_settings, split_objective
+
+RECIPES = Path(__file__).parents[2] / "recipes"
+
+
+@pytest.mark.parametrize("path", sorted(RECIPES.rglob("*.yaml")), ids=lambda path: str(path.relative_to(RECIPES)))
+def test_every_recipe_is_read_without_a_fault(path):
+    settings = read_train_settings(path, [])
+    assert build_objective(*split_objective(settings.objective)).name == path.stem
+
+
+def test_the_embedded_recipe_is_read_without_a_fault():
+    settings = run_settings(embedded_recipe(), ["objective={name: simpo, beta: 2}"], source="demo", name="demo")
+    assert settings.objective == {"name": "simpo", "beta": 2}
+    assert settings.training_of(3).learning_rate == pytest.approx(1e-3 * 0.6**2)
