@@ -4,10 +4,10 @@ Left out: how it looks (`reports/`). Floor 7.
 """
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from fairplay.oracles.settings import OracleSettings
 from fairplay.pipeline.context import CHECKPOINT, EVALUATION, PREFERENCES, RunContext
 from fairplay.pipeline.evaluate_stage import held_out_responses, judgements_path, opponents_of
 from fairplay.records import EvaluationResult, Interval, Judgement
@@ -28,9 +28,9 @@ from fairplay.storage.tables import read_records
 ROLES: tuple[JudgeRole, ...] = ("judge", "oracle")
 
 
-def oracle_identity(oracle: OracleSettings) -> str:
-    """Kind and source of an oracle, for a reader."""
-    return f"{oracle.kind}: {oracle.model or oracle.function}"
+def _name_of(iterations: Sequence[IterationContents], role: JudgeRole) -> str:
+    """Kind and identity of the judge or of the oracle, as its verdicts carry it."""
+    return next(item.result.judge for iteration in iterations for item in iteration.evaluations if item.role == role)
 
 
 def evaluation_result(document: dict[str, Any]) -> EvaluationResult:
@@ -108,17 +108,18 @@ def write_run_report(context: RunContext) -> Path:
     """
     settings = context.settings
     last = settings.num_iterations
+    iterations = tuple(_iteration(context, iteration) for iteration in range(1, last + 1))
     contents = ReportContents(
         run=settings.name,
         seed=settings.seed,
         objective=" ".join(
             f"{key}={value}" if key != "name" else str(value) for key, value in settings.objective.items()
         ),
-        judge=oracle_identity(settings.evaluation.judge),
-        oracle=oracle_identity(settings.oracle),
+        judge=_name_of(iterations, "judge"),
+        oracle=_name_of(iterations, "oracle"),
         settings=dump_yaml(settings_document(settings)),
         start=_lengths(context.run.manifest(0, EVALUATION).results),
-        iterations=tuple(_iteration(context, iteration) for iteration in range(1, last + 1)),
+        iterations=iterations,
         samples=tuple(_samples(context, last)),
     )
     return write_report(contents, context.run.path / "report")
