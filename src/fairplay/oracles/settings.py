@@ -16,6 +16,9 @@ KINDS: Mapping[str, str] = {
     "rule": "a function (Prompt, text) -> float; `function` is `package.module:name`",
 }
 
+DTYPES = ("float32", "bfloat16", "float16")
+MIN_LENGTH = 16
+
 _NEEDS: Mapping[str, str] = {"pair_model": "model", "reward_model": "model", "rule": "function"}
 
 
@@ -59,7 +62,3 @@ class OracleSettings:
             raise SettingsError(f"oracle.max_length: {self.max_length} is less than {MIN_LENGTH}")
         if self.dtype not in DTYPES:
             raise SettingsError(f"oracle.dtype: unknown dtype `{self.dtype}`", hint=f"known: {', '.join(DTYPES)}")
-
-
-DTYPES = ("float32", "bfloat16", "float16")
-MIN_LENGTH = 16

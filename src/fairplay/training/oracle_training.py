@@ -27,7 +27,7 @@ from fairplay.oracles.pair_encoding import EncodedTexts, PairEncoder, PairRow
 from fairplay.oracles.pair_model import PairModel, PairModelFacts
 from fairplay.preferences.calibration import fit_temperature
 from fairplay.progress import progress
-from fairplay.records import Dropped, Interval, TrainingExample
+from fairplay.records import Dropped, Interval, Prompt, TrainingExample
 from fairplay.seeds import stable_seed
 from fairplay.storage.atomic import folder_atomic
 from fairplay.training.oracle_settings import PairTrainingSettings
@@ -66,10 +66,16 @@ class PairTrainingSummary:
 
 @dataclass(frozen=True, slots=True)
 class LabelledPair:
-    """Two encoded texts that answer a prompt; text 0 is the chosen one."""
+    """Two of the encoded texts that answer a prompt: the indices of the chosen and of the rejected one."""
 
     id: str
     encoded: EncodedTexts
+    chosen: int
+    rejected: int
+
+    @property
+    def truncated(self) -> bool:
+        return self.encoded.truncated[self.chosen] or self.encoded.truncated[self.rejected]
 
 
 def train_pair_model(
@@ -100,8 +106,8 @@ def train_pair_model(
     kept, dropped = _different_pairs(pairs)
     held_out_prompts = _held_out_prompts(kept, settings.held_out_share, seed)
     encoder = model.encoder(longest)
-    train = [_encode(encoder, pair) for pair in kept if pair.prompt.id not in held_out_prompts]
-    held_out = [_encode(encoder, pair) for pair in kept if pair.prompt.id in held_out_prompts]
+    train = _encode(encoder, [pair for pair in kept if pair.prompt.id not in held_out_prompts])
+    held_out = _encode(encoder, [pair for pair in kept if pair.prompt.id in held_out_prompts])
     losses = _fit(model, encoder, train, settings, seed)
     logits = _symmetric_logits(model, encoder, held_out)
     model.facts = PairModelFacts(temperature=fit_temperature(logits), max_length=longest)
@@ -111,7 +117,7 @@ def train_pair_model(
         num_held_out_pairs=len(held_out),
         accuracy=accuracy_interval(logits),
         temperature=model.facts.temperature,
-        num_truncated=sum(any(pair.encoded.truncated) for pair in (*train, *held_out)),
+        num_truncated=sum(pair.truncated for pair in (*train, *held_out)),
         last_loss=float(np.mean(losses[-max(1, len(losses) // 10) :])),
         dropped=dropped,
     )
@@ -163,18 +169,30 @@ def _held_out_prompts(pairs: Sequence[TrainingExample], share: float, seed: int)
     return frozenset(prompts[: min(max(1, round(share * len(prompts))), len(prompts) - 1)])
 
 
-def _encode(encoder: PairEncoder, pair: TrainingExample) -> LabelledPair:
-    return LabelledPair(pair.id, encoder.encode(pair.prompt, [response.text for response in pair.responses]))
+def _encode(encoder: PairEncoder, pairs: Sequence[TrainingExample]) -> list[LabelledPair]:
+    """The pairs as token ids; prompts and texts that occur in several pairs are tokenised once."""
+    texts: dict[Prompt, dict[str, int]] = {}
+    for pair in pairs:
+        known = texts.setdefault(pair.prompt, {})
+        for response in pair.responses:
+            known.setdefault(response.text, len(known))
+    encoded = {prompt: encoder.encode(prompt, tuple(known)) for prompt, known in texts.items()}
+    return [
+        LabelledPair(pair.id, encoded[pair.prompt], *(texts[pair.prompt][response.text] for response in pair.responses))
+        for pair in pairs
+    ]
 
 
-def _batches(pairs: Sequence[LabelledPair], size: int, epoch: int, seed: int) -> list[list[LabelledPair]]:
+def _batches(
+    encoder: PairEncoder, pairs: Sequence[LabelledPair], *, size: int, epoch: int, seed: int
+) -> list[list[LabelledPair]]:
     """One epoch in batches of like length: drawn order, sorted within a few batches, batches in drawn order."""
     draw = Random(stable_seed(seed, "pair model", "batches", epoch))  # noqa: S311 - a reproducible draw, no secret
     order = draw.sample(range(len(pairs)), len(pairs))
     window = size * BATCHES_SORTED_TOGETHER
     batches = []
     for start in range(0, len(order), window):
-        alike = sorted(order[start : start + window], key=lambda i: sum(map(len, pairs[i].encoded.text_ids)))
+        alike = sorted(order[start : start + window], key=lambda i: _row_length(encoder, pairs[i]))
         batches += [[pairs[i] for i in alike[at : at + size]] for at in range(0, len(alike), size)]
     draw.shuffle(batches)
     return batches
@@ -192,7 +210,7 @@ def _fit(
     with torch.random.fork_rng(), progress("training the pair model", settings.max_steps) as counter:
         torch.manual_seed(stable_seed(seed, "pair model", "dropout"))
         while len(losses) < settings.max_steps:
-            for batch in _batches(pairs, settings.per_device_train_batch_size, epoch, seed):
+            for batch in _batches(encoder, pairs, size=settings.per_device_train_batch_size, epoch=epoch, seed=seed):
                 if len(losses) == settings.max_steps:
                     break
                 chosen_first = [stable_seed(seed, "pair order", epoch, pair.id) % 2 == 0 for pair in batch]
@@ -222,16 +240,21 @@ def _rate(step: int, settings: PairTrainingSettings) -> float:
 
 
 def _row(encoder: PairEncoder, pair: LabelledPair, chosen_first: bool) -> PairRow:
-    return encoder.row(pair.encoded, 0, 1) if chosen_first else encoder.row(pair.encoded, 1, 0)
+    order = (pair.chosen, pair.rejected) if chosen_first else (pair.rejected, pair.chosen)
+    return encoder.row(pair.encoded, *order)
+
+
+def _row_length(encoder: PairEncoder, pair: LabelledPair) -> int:
+    return encoder.row_length(pair.encoded, pair.chosen, pair.rejected)
 
 
 @torch.inference_mode()
 def _symmetric_logits(model: PairModel, encoder: PairEncoder, pairs: Sequence[LabelledPair]) -> NDArray[np.float64]:
     """Logit that the chosen text wins, both presentation orders averaged, [pairs]."""
     logits = np.zeros(len(pairs))
-    lengths = [encoder.row_length(pair.encoded, 0, 1) for pair in pairs]
+    lengths = [_row_length(encoder, pair) for pair in pairs]
     for batch in length_batches(lengths, max_tokens=HELD_OUT_TOKENS):
-        forward = model([encoder.row(pairs[i].encoded, 0, 1) for i in batch])
-        backward = model([encoder.row(pairs[i].encoded, 1, 0) for i in batch])
+        forward = model([_row(encoder, pairs[i], chosen_first=True) for i in batch])
+        backward = model([_row(encoder, pairs[i], chosen_first=False) for i in batch])
         logits[batch] = 0.5 * (forward - backward).double().cpu().numpy()
     return logits
