@@ -5,6 +5,7 @@ Left out: every statistic (`win_rates`, `length_control`, `oracle_gap`). Floor 5
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from math import isfinite
 
 import numpy as np
@@ -48,14 +49,12 @@ class JudgementColumns:
 
     def prompt_means(self, values: Floats) -> Floats:
         """Mean of a per-judgement value over each prompt's judgements, [rows] -> [prompts]."""
-        return np.bincount(self.prompt_index, weights=values * self.row_weights, minlength=self.num_prompts)
+        means = np.bincount(self.prompt_index, weights=values * self.row_weights, minlength=self.num_prompts)
+        return means.astype(np.float64)
 
     def prompt_scores(self) -> Floats:
-        """The policy's mean win probability on each prompt, [prompts]; exactly 1/2 where all its judgements are ties.
-
-        A mean that differs from 1/2 by rounding alone is 1/2.
-        """
-        scores = self.prompt_means(self.win_probs)
+        """The policy's mean win probability on each prompt, [prompts], in [0, 1]; 1/2 up to rounding is exactly 1/2."""
+        scores = np.clip(self.prompt_means(self.win_probs), 0, 1)
         return np.where(np.abs(scores - 0.5) < ROUNDING, 0.5, scores)
 
 
@@ -77,7 +76,7 @@ def judgement_columns(judgements: Sequence[Judgement]) -> JudgementColumns:
     rows = sorted(judgements, key=lambda judgement: (judgement.prompt_id, judgement.sample))
     for judgement in rows:
         _check(judgement)
-    for one, other in zip(rows, rows[1:], strict=False):
+    for one, other in pairwise(rows):
         if (one.prompt_id, one.sample) == (other.prompt_id, other.sample):
             raise DataError(f"prompt {one.prompt_id}: sample {one.sample} is judged twice")
     prompt_ids = tuple(dict.fromkeys(judgement.prompt_id for judgement in rows))

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import logit
 
 from fairplay.evaluation.columns import JudgementColumns
 
@@ -110,25 +109,26 @@ def overlap_share(columns: JudgementColumns) -> float:
 
 def _fit(design: LengthDesign, prompt_weights: Floats) -> LengthFits:
     weights = prompt_weights[:, design.prompt_index] * design.row_weights
-    means = weights @ design.win_probs / weights.sum(axis=1)
-    inner = (means > _EDGE) & (means < 1 - _EDGE)
-    lc_win_rates, slopes = means.copy(), np.zeros_like(means)
+    excess = design.win_probs - 0.5
+    means = weights @ excess / (weights @ np.ones_like(excess))
+    inner = np.abs(means) < 0.5 - _EDGE
+    lc_win_rates, slopes = 0.5 + means, np.zeros_like(means)
     if inner.any():
-        theta, phi = _newton(design, weights[inner], logit(means[inner]))
-        lc_win_rates[inner], slopes[inner] = 0.5 * (1 + np.tanh(0.5 * theta)), phi
+        theta, phi = _newton(design.gaps, excess, weights[inner], 2 * np.arctanh(2 * means[inner]))
+        lc_win_rates[inner], slopes[inner] = 0.5 + 0.5 * np.tanh(0.5 * theta), phi
     return LengthFits(lc_win_rates, slopes)
 
 
-def _newton(design: LengthDesign, weights: Floats, theta: Floats) -> tuple[Floats, Floats]:
-    gaps, squares = design.gaps, design.gaps**2
-    theta, phi = theta.copy(), np.zeros_like(theta)
-    wins, gap_wins = weights @ design.win_probs, weights @ (gaps * design.win_probs)
+def _newton(gaps: Floats, excess: Floats, weights: Floats, theta: Floats) -> tuple[Floats, Floats]:
+    """Both parameters for each row of weights, from phi = 0; all in win probability - 1/2: ties give exactly 0."""
+    theta, phi, squares = theta.copy(), np.zeros_like(theta), gaps**2
+    wins, gap_wins = weights @ excess, weights @ (gaps * excess)
     for _ in range(_MAX_STEPS):
-        probs = 0.5 * (1 + np.tanh(0.5 * (theta[:, None] + phi[:, None] * gaps)))
-        weighted = weights * probs
+        fitted = 0.5 * np.tanh(0.5 * (theta[:, None] + phi[:, None] * gaps))
+        weighted = weights * fitted
         gradient_theta = wins - weighted.sum(axis=1)
         gradient_phi = gap_wins - weighted @ gaps - SLOPE_RIDGE * phi
-        weighted *= 1 - probs
+        weighted = weights * (0.25 - fitted**2)
         a, b, c = weighted.sum(axis=1), weighted @ gaps, weighted @ squares + SLOPE_RIDGE
         determinant = a * c - b * b
         step_theta = (c * gradient_theta - b * gradient_phi) / determinant

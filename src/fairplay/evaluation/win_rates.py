@@ -202,8 +202,8 @@ def _length_notes(columns: JudgementColumns, rates: WinRates, overlap: float) ->
     notes = []
     if overlap < SMALL_OVERLAP:
         notes.append(
-            f"The two responses are nearly equal in length (within 10 %) on only {_percent(overlap)} of the prompts: the"
-            " length-controlled win rate extrapolates to equal lengths that were hardly seen."
+            f"The two responses are nearly equal in length (within 10 %) on only {_percent(overlap)} of the prompts:"
+            " the length-controlled win rate extrapolates to equal lengths that were hardly seen."
         )
     effect = rates.length_effect
     if effect.low > 0 or effect.high < 0:

@@ -1,0 +1,100 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fairplay.evaluation.intervals import bootstrap, interval_from_draws, mean_interval, wilson_interval
+
+
+@pytest.mark.parametrize(
+    ("successes", "trials", "low", "high"),
+    [(15, 30, 0.3315, 0.6685), (0, 10, 0.0, 0.2775), (10, 10, 0.7225, 1.0), (81, 263, 0.2553, 0.3662)],
+)
+def test_wilson_equals_published_values(successes, trials, low, high):
+    # Newcombe 1998, Statistics in Medicine 17, 857-872, table I (81 of 263), and scipy's proportion_ci for the others.
+    found = wilson_interval(successes, trials)
+    assert (found.low, found.high) == (pytest.approx(low, abs=5e-5), pytest.approx(high, abs=5e-5))
+    assert found.value == successes / trials
+
+
+@given(st.integers(1, 500).flatmap(lambda n: st.tuples(st.integers(0, 2 * n).map(lambda k: k / 2), st.just(n))))
+def test_wilson_lies_in_the_unit_interval_contains_the_share_and_mirrors(case):
+    successes, trials = case
+    one, other = wilson_interval(successes, trials), wilson_interval(trials - successes, trials)
+    assert 0 <= one.low <= one.value <= one.high <= 1
+    assert one.low == pytest.approx(1 - other.high)
+
+
+def test_wilson_refuses_impossible_counts():
+    for successes, trials in [(1, 0), (3, 2), (-1, 5)]:
+        with pytest.raises(ValueError, match="successes in"):
+            wilson_interval(successes, trials)
+
+
+def test_resamples_draw_as_many_prompts_as_there_are_and_two_imagined_ones():
+    counts = bootstrap(lambda counts: counts, num_prompts=40, num_bootstrap=3000, seed=1)
+    assert counts.shape == (3000, 42)
+    assert (counts[:, :40].sum(axis=1) == 40).all()
+    assert counts[:, :40].mean(axis=0) == pytest.approx(np.ones(40), abs=0.1)
+    assert counts[:, :40].var() == pytest.approx(1 - 1 / 40, abs=0.03)
+    assert counts[:, 40:].mean() == pytest.approx(1, abs=0.06)
+
+
+def test_the_same_seed_gives_the_same_interval_and_another_seed_another():
+    values = np.random.default_rng(0).random(50)
+
+    def of(seed):
+        return mean_interval(values, centre=0.5, limit=0.5, seed=seed, num_bootstrap=500)
+
+    assert of(3) == of(3)
+    assert of(3) != of(4)
+
+
+def test_the_bootstrap_of_many_prompts_agrees_with_the_standard_error():
+    values = np.random.default_rng(0).random(2000)
+    found = mean_interval(values, centre=0.5, limit=0.5, seed=0, num_bootstrap=4000)
+    half = 1.96 * values.std() / np.sqrt(2000)
+    assert found.high - found.low == pytest.approx(2 * half, rel=0.05)
+
+
+def test_agreeing_prompts_still_leave_an_interval_that_narrows_as_there_are_more():
+    widths = []
+    for num_prompts in (1, 10, 100, 1000):
+        found = mean_interval(np.ones(num_prompts), centre=0.5, limit=0.5, seed=0, num_bootstrap=1000)
+        assert found.value == found.high == 1
+        widths.append(found.high - found.low)
+    assert widths == sorted(widths, reverse=True)
+    assert widths[0] > 0.5
+    assert 0 < widths[-1] < 0.01
+
+
+def test_few_prompts_widen_the_percentiles():
+    draws = np.linspace(0, 1, 10_001)
+    few, many = (interval_from_draws(0.5, draws, num_prompts=n) for n in (5, 10_000))
+    assert few.low < many.low
+    assert (many.low, many.high) == (pytest.approx(0.025, abs=1e-3), pytest.approx(0.975, abs=1e-3))
+
+
+def coverage(draw, truth, *, num_prompts, simulations, centre, limit):
+    rng = np.random.default_rng(7)
+    hits = 0
+    for simulation in range(simulations):
+        found = mean_interval(draw(rng, num_prompts), centre=centre, limit=limit, seed=simulation, num_bootstrap=300)
+        hits += found.low <= truth <= found.high
+    return hits / simulations
+
+
+@pytest.mark.parametrize(
+    ("draw", "truth", "centre", "limit"),
+    [
+        (lambda rng, n: (rng.random(n) < 0.85).astype(float), 0.85, 0.5, 0.5),
+        (lambda rng, n: rng.beta(2, 1, size=n), 2 / 3, 0.5, 0.5),
+        (lambda rng, n: rng.binomial(3, rng.beta(2, 2, size=n)) / 3, 0.5, 0.5, 0.5),
+        (lambda rng, n: rng.choice([-1.0, 0, 1], p=[0.1, 0.7, 0.2], size=n), 0.1, 0.0, 1.0),
+    ],
+    ids=["letters", "probabilities", "three samples a prompt", "paired accuracy"],
+)
+def test_mean_intervals_cover_as_they_say(draw, truth, centre, limit):
+    # 1,500 simulations: the standard error of the coverage is 0.6 points.
+    found = coverage(draw, truth, num_prompts=80, simulations=1500, centre=centre, limit=limit)
+    assert 0.93 <= found <= 0.97

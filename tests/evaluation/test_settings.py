@@ -1,0 +1,37 @@
+import subprocess
+import sys
+
+import pytest
+
+from fairplay.errors import SettingsError
+from fairplay.evaluation.settings import EvaluationSettings
+from fairplay.oracles.settings import OracleSettings
+
+GIVEN = {"prompts": "held-out.jsonl", "judge": OracleSettings(kind="rule", function="package.module:name")}
+
+
+def test_defaults_are_those_of_the_recipes():
+    settings = EvaluationSettings(**GIVEN)
+    assert (settings.num_samples, settings.num_bootstrap, settings.opponents) == (1, 2000, ("start", "previous"))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"num_prompts": -1}, "num_prompts"),
+        ({"num_samples": 0}, "num_samples"),
+        ({"num_bootstrap": 10}, "num_bootstrap"),
+        ({"opponents": ()}, "there is none"),
+        ({"opponents": ("start", "start")}, "twice"),
+        ({"opponents": ("previos",)}, "did you mean `previous`"),
+    ],
+)
+def test_settings_that_can_not_be_meant_are_refused(options, message):
+    with pytest.raises(SettingsError, match=message):
+        EvaluationSettings(**GIVEN, **options)
+
+
+def test_evaluation_imports_no_torch():
+    modules = "settings, win_rates, judging, oracle_gap, preference_accuracy"
+    check = f"from fairplay.evaluation import {modules}; import sys; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", check], check=True)

@@ -1,0 +1,42 @@
+"""Made-up evaluations with a known truth, shared by the tests of this folder."""
+
+import numpy as np
+
+from fairplay.records import Judgement, Message, Prompt, Response, ResponseGroup
+
+
+def judgements_of(win_probs, policy_lengths, opponent_lengths, *, bias=0.0):
+    """Judgements from arrays [prompts, samples]."""
+    return [
+        Judgement(
+            f"p{prompt:05d}",
+            sample,
+            float(np.clip(win_probs[prompt, sample] + bias, 0, 1)),
+            float(np.clip(win_probs[prompt, sample] - bias, 0, 1)),
+            int(policy_lengths[prompt, sample]),
+            int(opponent_lengths[prompt, sample]),
+        )
+        for prompt in range(win_probs.shape[0])
+        for sample in range(win_probs.shape[1])
+    ]
+
+
+def draw_world(kind, num_prompts, num_samples, rng):
+    """Win probabilities and lengths [prompts, samples] of an evaluation in which length is rewarded."""
+    shape = (num_prompts, num_samples)
+    policy = np.ceil(rng.lognormal(4.2, 0.6, size=shape))
+    opponent = np.ceil(rng.lognormal(4.0, 0.6, size=shape))
+    by_prompt = rng.normal(size=(num_prompts, 1))
+    logits = {"high": 2.5, "probabilities": 0.3, "letters": 0.3, "ties": 0.4}[kind] + 0.9 * by_prompt
+    win_probs = 1 / (1 + np.exp(-(logits + np.tanh((policy - opponent) / 60))))
+    if kind != "probabilities":
+        win_probs = (rng.random(shape) < win_probs).astype(float)
+    if kind == "ties":
+        win_probs = np.where(rng.random(shape) < 0.6, 0.5, win_probs)
+    return win_probs, policy, opponent
+
+
+def group(prompt_id, *texts, question="Say something.", **columns):
+    """Responses to one prompt."""
+    prompt = Prompt(prompt_id, (Message("user", question),))
+    return ResponseGroup(prompt, tuple(Response(text, **columns) for text in texts))
