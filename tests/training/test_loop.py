@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 
 import numpy as np
 import pytest
@@ -105,6 +106,20 @@ def test_another_reference_is_loaded_and_counts(start, tmp_path):
     summary = run(tmp_path, start, reference=other, eval_examples=make_examples(5, seed=1))
     assert abs(summary.first_loss - math.log(2)) > 1e-3
     assert np.abs(summary.held_out.before.implicit_rewards).min() > 0
+
+
+def test_a_copy_of_the_policy_as_reference_is_the_policy(start, tmp_path):
+    shutil.copytree(start, tmp_path / "copy")
+    run(tmp_path / "one", start)
+    run(tmp_path / "two", start, reference=str(tmp_path / "copy"))
+    one, two = ((tmp_path / name / "policy" / "model.safetensors").read_bytes() for name in ("one", "two"))
+    assert one == two
+
+
+def test_a_missing_reference_is_refused_before_anything_is_written(start, tmp_path):
+    with pytest.raises(DataError, match="no such model folder"):
+        run(tmp_path, start, reference=str(tmp_path / "nowhere"))
+    assert not list(tmp_path.iterdir())
 
 
 def test_held_out_margins_rise_and_are_zero_against_oneself_before(start, tmp_path):

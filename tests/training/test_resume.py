@@ -135,6 +135,14 @@ def test_a_finished_training_is_handed_back_at_once(start, tmp_path):
     assert (again.steps, again.last_loss, again.seconds) == (first.steps, first.last_loss, first.seconds)
 
 
+def test_trackers_and_the_distance_between_checkpoints_may_change(start, tmp_path):
+    run(tmp_path / "unbroken", start)
+    with pytest.raises(Preempted):
+        run(tmp_path / "stopped", start, should_stop=stop_after(3 + 1))
+    run(tmp_path / "stopped", start, save_steps=1)
+    assert result(tmp_path / "stopped") == result(tmp_path / "unbroken")
+
+
 @pytest.mark.parametrize(
     "changed", [{"learning_rate": 2e-3}, {"seed": 1}, {"count": 13}, {"parameters": {"beta": 0.2}}]
 )

@@ -11,23 +11,32 @@ from typing import Any
 
 import numpy as np
 
+from fairplay.models.settings import ModelSettings
 from fairplay.objectives.objective import Objective
-from fairplay.storage.digests import content_digest, sha256_value
+from fairplay.storage.digests import sha256_value
 from fairplay.training.batches import COLUMNS
 from fairplay.training.encoded_data import EncodedData
+from fairplay.training.settings import TrainingSettings
 
 
 def training_fingerprint(
-    data: EncodedData, *, model: str, reference: str, objective: Objective, seed: int, settings: Sequence[object]
+    data: EncodedData,
+    *,
+    models: Sequence[str],
+    objective: Objective,
+    settings: TrainingSettings,
+    model_settings: ModelSettings,
+    seed: int,
 ) -> str:
     """What identifies a training: equal calls have the same bytes as a result, and may go on from each other.
 
     Args:
         data: Encoded examples.
-        model, reference: Folders, identified by their content, or hub ids.
+        models: Content hashes of the starting policy and of the reference.
         objective: What is minimised.
+        settings: How to train; trackers and the distance between checkpoints may change, they move no result.
+        model_settings: How models are loaded.
         seed: The run's seed.
-        settings: Every settings object that matters.
     """
     digest = hashlib.sha256()
     for example in (*data.train, *data.held_out):
@@ -40,10 +49,10 @@ def training_fingerprint(
         {
             "examples": digest.hexdigest(),
             "held_out": len(data.held_out),
-            "model": content_digest(model),
-            "reference": content_digest(reference),
+            "models": list(models),
             "objective": description(objective),
-            "settings": description(settings),
+            "settings": description(dataclasses.replace(settings, report_to=(), save_steps=0)),
+            "model_settings": description(model_settings),
             "seed": seed,
         }
     )

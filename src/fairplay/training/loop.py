@@ -14,11 +14,12 @@ import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from fairplay.models.loading import load_policy
+from fairplay.models.loading import check_source, load_policy
 from fairplay.models.saving import save_policy
 from fairplay.models.settings import ModelSettings
 from fairplay.objectives.objective import Objective
 from fairplay.records import TrainingExample
+from fairplay.storage.digests import content_digest
 from fairplay.training.batches import TrainingSet
 from fairplay.training.encoded_data import encode_data
 from fairplay.training.fingerprint import training_fingerprint
@@ -57,7 +58,7 @@ def train(
 
     Args:
         model: The starting policy: a folder in Hugging Face format, or a hub id.
-        reference: The reference policy; where it is `model` itself, no second model is loaded.
+        reference: The reference policy; where it is the same as `model`, no second one is loaded.
         examples: What is learned from; over-long ones are dropped and counted.
         objective: What is minimised.
         settings: How to train.
@@ -79,9 +80,17 @@ def train(
         Preempted: If asked to stop; the same call goes on from there.
     """
     check_objective(objective, examples, settings)
+    check_source(reference)
     data = encode_data(model, examples, eval_examples, settings, revision=model_settings.revision)
+    digest = content_digest(model)
+    reference_digest = digest if reference == model else content_digest(reference)
     fingerprint = training_fingerprint(
-        data, model=model, reference=reference, objective=objective, seed=seed, settings=(settings, model_settings)
+        data,
+        models=(digest, reference_digest),
+        objective=objective,
+        settings=settings,
+        model_settings=model_settings,
+        seed=seed,
     )
     finished = read_summary(work / "summary.json", fingerprint)
     if finished is not None and output.is_dir():
@@ -91,7 +100,7 @@ def train(
     policy = load_policy(model, model_settings)
     start = start_logps(
         policy,
-        None if reference == model else lambda: load_policy(reference, model_settings),
+        None if reference_digest == digest else lambda: load_policy(reference, model_settings),
         data,
         scorer,
         needs_reference=objective.needs_reference,
@@ -105,7 +114,7 @@ def train(
         seed=seed,
         bf16=settings.bf16,
         has_dropout=settings.lora_dropout > 0,
-        starts_at_reference=reference == model and objective.needs_reference,
+        starts_at_reference=reference_digest == digest and objective.needs_reference,
     )
     counters = run_steps(learner, settings, work=work, fingerprint=fingerprint, should_stop=should_stop)
     after = scorer.token_logps(policy.model.train(mode=False), data.held_out, "held-out log-probs")
