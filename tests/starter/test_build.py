@@ -138,6 +138,8 @@ def test_fitting_learns_the_chosen_responses_of_someone_elses_conversations(tmp_
     assert len(tokenizer(" zzzzz")["input_ids"]) > 1
     record = json.loads((tmp_path / "sft" / "metrics.jsonl").read_text().splitlines()[-1])
     assert record["step"] == 3
+    with pytest.raises(SettingsError, match="conversations"):
+        fit_starter(tmp_path, pairs[:1], replace(POLICY, max_steps=3), seed=0)
 
 
 def test_settings_out_of_range_are_all_named():

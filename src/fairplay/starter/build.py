@@ -19,20 +19,19 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from fairplay.errors import SettingsError
+from fairplay.errors import Preempted
 from fairplay.generation.settings import GenerationSettings
 from fairplay.generation.table import build_engine
 from fairplay.records import Dropped, Prompt, ResponseGroup, TrainingExample
 from fairplay.seeds import stable_seed
 from fairplay.starter.annotators import annotate
+from fairplay.starter.claim import claim
 from fairplay.starter.corpus import draw_prompts, write_corpus, write_response
 from fairplay.starter.policy import CPU, train_policy
 from fairplay.starter.settings import StarterSettings
 from fairplay.starter.tasks import task_of
 from fairplay.storage.atomic import write_atomic
-from fairplay.storage.locking import lock
-from fairplay.storage.run_directory import SETTINGS_NAME
-from fairplay.storage.settings_file import dump_yaml, read_yaml, settings_difference, settings_document
+from fairplay.storage.settings_file import settings_document
 from fairplay.storage.shards import read_parts, run_sharded
 from fairplay.training.oracle_settings import PairTrainingSettings
 from fairplay.training.oracle_training import train_pair_model
@@ -103,27 +102,13 @@ def build_starter(
         LockedError: If another process is making it.
         Preempted: If `should_stop` said so.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with lock(folder):
-        _claim(folder, {"seed": seed, **settings_document(settings)})
+    with claim(folder, {"seed": seed, **settings_document(settings)}):
         summary = folder / SUMMARY_NAME
         if not summary.is_file():
             results = _build_parts(Starter(folder, {}), settings, seed, should_stop)
             write_atomic(summary, json.dumps(results, indent=1) + "\n")
         shutil.rmtree(folder / WORK_NAME, ignore_errors=True)
     return Starter(folder, json.loads(summary.read_text()))
-
-
-def _claim(folder: Path, document: Mapping[str, Any]) -> None:
-    path = folder / SETTINGS_NAME
-    if path.is_file():
-        changed = settings_difference(read_yaml(path), document)
-        if changed:
-            raise SettingsError(
-                f"{folder}: holds an embedded world of other settings:\n  " + "\n  ".join(changed),
-                hint="choose another folder, or remove this one",
-            )
-    write_atomic(path, dump_yaml(document))
 
 
 def _build_parts(
@@ -142,6 +127,8 @@ def _build_parts(
     )
     pairs = _annotated_pairs(starter, settings, excluded, seed, should_stop)
     _write_rows(starter.oracle_pairs, map(_pair_row, pairs))
+    if should_stop():
+        raise Preempted("stopped before the oracle's training; policy and comparisons are kept")
     oracle = _train_oracle(starter, settings, pairs, seed)
     return {
         "schema_version": 1,

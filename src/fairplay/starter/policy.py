@@ -17,8 +17,11 @@ from fairplay.models.settings import ModelSettings
 from fairplay.objectives.table import build_objective
 from fairplay.records import TrainingExample
 from fairplay.seeds import stable_seed
+from fairplay.starter.claim import claim
 from fairplay.starter.settings import StarterPolicySettings
 from fairplay.starter.tokenizer import train_tokenizer
+from fairplay.storage.digests import sha256_value
+from fairplay.storage.settings_file import settings_document
 from fairplay.training.loop import train
 from fairplay.training.settings import TrainingSettings
 from fairplay.training.summary import TrainingSummary
@@ -84,7 +87,7 @@ def fit_starter(
     Args:
         folder: Where `policy/` goes; logs and checkpoints lie in `folder/sft`.
         conversations: Supervised examples, or preference data, of which the chosen responses are learnt.
-        settings: For real text take a larger `vocab_size` (2048) and `max_length` (512).
+        settings: Sizes and steps; for real text see `settings.REAL_TEXT`.
         seed: Decides weights and batches.
         should_stop: Asked after every step.
 
@@ -93,13 +96,17 @@ def fit_starter(
 
     Raises:
         DataError: If there is nothing to learn.
+        SettingsError: If the folder holds a policy of other settings, data or seed.
+        LockedError: If another process is making it.
         Preempted: If `should_stop` said so.
     """
     examples = [part for example in conversations for part in _learnt_responses(example)]
     if not examples:
         raise DataError("no conversation to fit the starter policy to")
     output = folder / "policy"
-    train_policy(output, examples, settings, work=folder / "sft", seed=seed, should_stop=should_stop)
+    texts = [[[m.content for m in e.prompt.messages], [r.text for r in e.responses]] for e in examples]
+    with claim(folder, {"seed": seed, "conversations": sha256_value(texts), **settings_document(settings)}):
+        train_policy(output, examples, settings, work=folder / "sft", seed=seed, should_stop=should_stop)
     return output
 
 
