@@ -110,17 +110,28 @@ def _print_run(folder: Path, page: Path, output: Format) -> None:
     if output is Format.json:
         print_json({**results, "report": str(page)})
         return
-    rows = [_row(row["iteration"], item) for row in results["iterations"] for item in row["comparisons"]]
-    columns = ("iteration", "against", "by", "win rate [95 %]", "length-controlled", "mean length", "prompts")
-    print_table(columns, rows, title=f"{results['name']}, seed {results['seed']}")
-    print(f"report: {page}")
+    rows = [_row(row["iteration"], opponent, row) for row in results["iterations"] for opponent in _opponents(row)]
+    columns = ("iteration", "against", "win rate by the judge", "length-controlled", "by the training oracle", "length")
+    first = results["iterations"][0]
+    print_table(columns, rows, title=f"{results['name']}, seed {results['seed']}, {first['n']} held-out prompts")
+    print(f"judge: {first['judge']}; brackets are 95 % intervals over prompts, lengths are means\nreport: {page}")
 
 
-def _row(iteration: int, item: dict[str, Any]) -> tuple[object, ...]:
-    by = item["role"] if item["role"] == "judge" else "training oracle"
-    lc = rate(item["lc_win_rate"], item["lc_win_rate_ci"])
-    length = f"{item['mean_length']:.1f} against {item['opponent_mean_length']:.1f}"
-    return iteration, item["opponent"], by, rate(item["win_rate"], item["win_rate_ci"]), lc, length, item["n"]
+def _opponents(row: dict[str, Any]) -> list[str]:
+    return list(dict.fromkeys(item["opponent"] for item in row["comparisons"]))
+
+
+def _row(iteration: int, opponent: str, row: dict[str, Any]) -> tuple[object, ...]:
+    by = {item["role"]: item for item in row["comparisons"] if item["opponent"] == opponent}
+    judge, oracle = by["judge"], by["oracle"]
+    return (
+        iteration,
+        opponent,
+        rate(judge["win_rate"], judge["win_rate_ci"]),
+        rate(judge["lc_win_rate"], judge["lc_win_rate_ci"]),
+        rate(oracle["win_rate"], oracle["win_rate_ci"]),
+        f"{judge['mean_length']:.1f} : {judge['opponent_mean_length']:.1f}",
+    )
 
 
 @contextmanager

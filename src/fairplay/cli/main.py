@@ -21,6 +21,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     epilog="Exit codes: 0 ok, 2 settings, 3 data, 4 resource, 5 external service, 6 locked, 75 stopped and resumable.",
 )
+TOLD_BY_DEFAULT = ("fairplay.pipeline", "fairplay.starter")  # a line a stage; the bars tell the rest
 for module in (loop_verbs, stage_verbs, data_verbs):
     module.register(app)
 
@@ -37,9 +38,10 @@ def options(
     version: bool = typer.Option(False, "--version", callback=_tell_version, is_eager=True, help="Print the version."),
 ) -> None:
     """Align language models by self-play and preference optimisation, and judge them fairly."""
-    level = logging.DEBUG if verbose else logging.WARNING
-    logging.basicConfig(level=level, stream=sys.stderr, format="%(name)s: %(message)s")
-    logging.getLogger("fairplay").setLevel(logging.DEBUG if verbose else logging.INFO)
+    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(name)s: %(message)s")
+    levels = {"fairplay": logging.DEBUG} if verbose else dict.fromkeys(TOLD_BY_DEFAULT, logging.INFO)
+    for name, level in levels.items():
+        logging.getLogger(name).setLevel(level)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -27,6 +27,8 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, tit
     for row in content:
         table.add_row(*row)
     console = Console(highlight=False, markup=False)
+    if not console.is_terminal:  # a file or a pipe has no width; rows must not be folded there
+        console.width = 1000
     console.print(table)
 
 
