@@ -151,6 +151,15 @@ def test_lora_trains_few_weights_and_is_merged_into_the_policy(start, tmp_path):
     assert all("proj" in name for name in changed)
 
 
+def test_lora_dropout_is_drawn_in_training(start, tmp_path):
+    pytest.importorskip("peft", reason="peft is not installed")
+    losses = [
+        run(tmp_path / str(rate), start, use_peft=True, lora_dropout=rate, num_train_epochs=4).last_loss
+        for rate in (0.0, 0.5)
+    ]
+    assert losses[0] != losses[1]
+
+
 def test_recomputing_layers_changes_no_gradient(start, tmp_path):
     plain = run(tmp_path / "plain", start, model_settings=EXACT)
     run(tmp_path / "lean", start, model_settings=EXACT, gradient_checkpointing=True)
@@ -169,7 +178,7 @@ def test_bf16_trains_float32_weights(start, tmp_path):
 def test_training_half_precision_weights_in_place_is_refused(start, tmp_path):
     from fairplay.models.settings import ModelSettings
 
-    with pytest.raises(SettingsError, match="half precision"):
+    with pytest.raises(SettingsError, match="bfloat16 would be trained in place"):
         run(tmp_path, start, model_settings=ModelSettings(device="cpu", dtype="bfloat16"))
 
 
@@ -194,6 +203,7 @@ def encoded(start, examples):
         (DataError, "12 of 12 examples have no pairs: 0-0, 0-1, 0-2, 0-3, 0-4 and 7 more", {"num_responses": 1}),
         (SettingsError, "prompt_loss_weight", {"prompt_loss_weight": 0.1}),
         (SettingsError, "anchors", {"objective": "kto"}),
+        (SettingsError, "lr_scheduler_kwargs", {"lr_scheduler_kwargs": {"floor": 0.1}}),
     ],
 )
 def test_an_objective_that_can_not_be_fed_is_refused_before_anything_is_written(error, named, options, start, tmp_path):

@@ -21,16 +21,16 @@ from fairplay.objectives.objective import Objective
 from fairplay.records import TrainingExample
 from fairplay.storage.digests import content_digest
 from fairplay.training.batches import TrainingSet
-from fairplay.training.encoded_data import encode_data
+from fairplay.training.encoded_data import EncodedData, encode_data
 from fairplay.training.fingerprint import training_fingerprint
 from fairplay.training.guard import check_objective
 from fairplay.training.held_out import held_out_pairs
 from fairplay.training.reference import LogpsFile, Scorer, start_logps
 from fairplay.training.settings import TrainingSettings
 from fairplay.training.stepping import Learner
-from fairplay.training.steps import run_steps
-from fairplay.training.summary import TrainingSummary, read_summary, write_summary
-from fairplay.training.trainable import make_trainable
+from fairplay.training.steps import Counters, run_steps
+from fairplay.training.summary import HeldOutPairs, TrainingSummary, read_summary, write_summary
+from fairplay.training.trainable import check_settings, make_trainable
 
 
 def _never() -> bool:
@@ -67,18 +67,20 @@ def train(
         work: Folder of metrics, checkpoints and the reference's log-probs.
         seed: The run's seed; order and draws are hashed from it.
         eval_examples: Held-out pairs, whose margins before and after training are handed back.
-        should_stop: Polled after each optimiser step; true saves a checkpoint and stops.
+        should_stop: Polled after each optimiser step, and while log-probs are computed; true saves a checkpoint
+            where there is something to save, and stops.
 
     Returns:
         What happened; the same again, at once, if this training has finished before.
 
     Raises:
-        SettingsError: If settings do not go with objective or model.
+        SettingsError: If settings do not go with the objective, the model or each other.
         DataError: If there is nothing to train on, examples lack what the objective needs, the start is not the
             reference, or a loss or gradient is not finite.
         ResourceError: If an optional package is missing, or the disk is full.
         Preempted: If asked to stop; the same call goes on from there.
     """
+    check_settings(settings, model_settings)
     check_objective(objective, examples, settings)
     check_source(reference)
     data = encode_data(model, examples, eval_examples, settings, revision=model_settings.revision)
@@ -119,7 +121,14 @@ def train(
     counters = run_steps(learner, settings, work=work, fingerprint=fingerprint, should_stop=should_stop)
     after = scorer.token_logps(policy.model.train(mode=False), data.held_out, "held-out log-probs")
     save_policy(policy, output)
-    summary = TrainingSummary(
+    summary = _summary(data, counters, held_out_pairs(data, start, after))
+    write_summary(work / "summary.json", summary, fingerprint)
+    shutil.rmtree(work / "checkpoints", ignore_errors=True)
+    return summary
+
+
+def _summary(data: EncodedData, counters: Counters, held_out: HeldOutPairs) -> TrainingSummary:
+    return TrainingSummary(
         steps=counters.step,
         examples=len(data.train),
         dropped=data.train_dropped,
@@ -127,8 +136,5 @@ def train(
         first_loss=counters.first_loss,
         last_loss=counters.last_loss,
         seconds=counters.seconds,
-        held_out=held_out_pairs(data, start, after),
+        held_out=held_out,
     )
-    write_summary(work / "summary.json", summary, fingerprint)
-    shutil.rmtree(work / "checkpoints", ignore_errors=True)
-    return summary

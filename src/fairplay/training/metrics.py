@@ -22,7 +22,7 @@ from torch import Tensor
 
 from fairplay.logps import PreferenceBatch
 from fairplay.objectives.evaluate import ObjectiveOutput
-from fairplay.storage.atomic import disk_errors, write_atomic
+from fairplay.storage.atomic import disk_errors, fsync_file, write_atomic
 
 Record = dict[str, float | int | None]
 
@@ -157,6 +157,11 @@ class MetricsFile:
         if removed:
             write_atomic(self.path, b"".join(line + b"\n" for line in kept))
         return removed
+
+    def flush(self) -> None:
+        """Make what was written survive a power cut; before a checkpoint, which must not know of more than the file."""
+        if self.path.exists():
+            fsync_file(self.path)
 
     def append(self, record: Record) -> None:
         """Add one record at the end.

@@ -81,6 +81,15 @@ def build_schedule(optimizer: Optimizer, settings: TrainingSettings, num_steps: 
     return schedule
 
 
+def check_schedule(settings: TrainingSettings) -> None:
+    """Make sure, before any long work, that the schedule can be built.
+
+    Raises:
+        SettingsError: If `lr_scheduler_kwargs` do not suit the schedule.
+    """
+    build_schedule(torch.optim.SGD([torch.zeros(1)], lr=settings.learning_rate), settings, num_steps=100)
+
+
 def _schedule_arguments(settings: TrainingSettings, steps_after_warmup: int) -> dict[str, Any]:
     arguments: dict[str, Any] = dict(settings.lr_scheduler_kwargs)
     if settings.lr_scheduler_type == "warmup_stable_decay":

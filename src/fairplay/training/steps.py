@@ -7,6 +7,7 @@ import logging
 import math
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -93,7 +94,10 @@ def run_steps(
     run = _open_run(learner, settings, num_steps, work=work, fingerprint=fingerprint, should_stop=should_stop)
     counters = _take_up(run)
     plan: tuple[Step, ...] = ()
-    with progress("training", num_steps) as bar:
+    with ExitStack() as stack:
+        for tracker in run.trackers:
+            stack.callback(tracker.close)
+        bar = stack.enter_context(progress("training", num_steps))
         bar.advance(counters.step)
         while counters.step < num_steps:
             epoch, place = divmod(counters.step, per_epoch)
@@ -107,8 +111,6 @@ def run_steps(
                     f"training stopped after step {counters.step} of {num_steps}",
                     hint="run the same command again to resume",
                 )
-    for tracker in run.trackers:
-        tracker.close()
     return counters
 
 
@@ -203,4 +205,5 @@ def _record(run: _Run, counters: Counters, last: dict[str, float]) -> None:
 
 def _save(run: _Run, counters: Counters) -> None:
     saved = {**asdict(counters), "window": run.window.state()}
+    run.metrics.flush()
     save_checkpoint(run.work / "checkpoints", counters.step, run.trainee, fingerprint=run.fingerprint, counters=saved)

@@ -75,6 +75,20 @@ def open_trackers(names: Sequence[str], folder: Path, settings: Mapping[str, Any
         SettingsError: If there is no tracker of that name.
         ResourceError: If its package is not installed; nothing is opened then.
     """
+    return tuple(build(module, folder, settings) for module, build in _imported(names))
+
+
+def check_trackers(names: Sequence[str]) -> None:
+    """Make sure, before any long work, that the trackers of these names can be opened.
+
+    Raises:
+        SettingsError: If there is no tracker of that name.
+        ResourceError: If its package is not installed.
+    """
+    _imported(names)
+
+
+def _imported(names: Sequence[str]) -> list[tuple[ModuleType, _Open]]:
     found = []
     for name in names:
         module_name, build = lookup(TRACKERS, name, "tracker")
@@ -84,4 +98,4 @@ def open_trackers(names: Sequence[str], folder: Path, settings: Mapping[str, Any
             raise ResourceError(
                 f"training.report_to: {name} is not installed", hint="pip install 'fairplay[tracking]'"
             ) from error
-    return tuple(build(module, folder, settings) for module, build in found)
+    return found

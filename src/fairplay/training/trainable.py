@@ -9,8 +9,28 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from fairplay.errors import SettingsError
 from fairplay.models.adapters import add_adapters
 from fairplay.models.loading import Policy
-from fairplay.models.settings import AdapterSettings
+from fairplay.models.settings import AdapterSettings, ModelSettings
+from fairplay.training.optimizers import check_schedule
 from fairplay.training.settings import TrainingSettings
+from fairplay.training.trackers import check_trackers
+
+
+def check_settings(settings: TrainingSettings, model_settings: ModelSettings) -> None:
+    """Refuse, before any long work, settings that would train wrongly or fail after it.
+
+    Raises:
+        SettingsError: If weights in half precision would be trained in place, which loses small updates, or the
+            schedule does not take its arguments.
+        ResourceError: If a tracker's package is not installed.
+    """
+    if model_settings.dtype in ("bfloat16", "float16") and not settings.use_peft:
+        raise SettingsError(
+            f"dtype: weights in {model_settings.dtype} would be trained in place, where the updates of a small "
+            "learning rate round to nothing",
+            hint="set `dtype: float32` with `bf16: true`, or `use_peft: true`",
+        )
+    check_schedule(settings)
+    check_trackers(settings.report_to)
 
 
 def make_trainable(policy: Policy, settings: TrainingSettings, *, seed: int) -> Policy:
@@ -18,9 +38,6 @@ def make_trainable(policy: Policy, settings: TrainingSettings, *, seed: int) -> 
 
     The model stays in evaluation mode, so that nothing is dropped out: the reference and the policy must agree before
     the first step. Only LoRA's own dropout is switched on, where it is asked for.
-
-    Raises:
-        SettingsError: If weights in half precision would be trained in place, which loses small updates.
     """
     if settings.use_peft:
         adapter = AdapterSettings(
@@ -31,13 +48,6 @@ def make_trainable(policy: Policy, settings: TrainingSettings, *, seed: int) -> 
         )
         policy = add_adapters(policy, adapter, seed=seed)
     model = policy.model
-    half = [name for name, p in model.named_parameters() if p.requires_grad and p.element_size() < 4]
-    if half:
-        raise SettingsError(
-            f"model.dtype: {len(half)} weights, such as {half[0]}, would be trained in half precision, where "
-            "updates of a small learning rate round to nothing",
-            hint="set `dtype: float32` with `bf16: true`, or `use_peft: true`",
-        )
     if settings.lora_dropout:
         for name, module in model.named_modules():
             module.training = module.training or "lora_dropout" in name

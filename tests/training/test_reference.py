@@ -1,0 +1,73 @@
+"""The reference's log-probs: per token, in the order of the examples, and kept for a resume."""
+
+import pytest
+import torch
+
+from fairplay.models.encoding import encode_examples
+from fairplay.models.loading import load_policy
+from fairplay.training.encoded_data import EncodedData
+from fairplay.training.reference import LogpsFile, Scorer, start_logps
+from training.tiny import EXACT, make_examples, save_tiny_policy
+
+
+@pytest.fixture(scope="module")
+def policy(tmp_path_factory):
+    return load_policy(save_tiny_policy(tmp_path_factory.mktemp("start") / "policy"), EXACT)
+
+
+def encoded(policy, count, seed=0):
+    return encode_examples(
+        policy.tokenizer, make_examples(count, seed=seed), max_length=96, max_prompt_length=48
+    ).examples
+
+
+def scorer(batch_size):
+    return Scorer(batch_size, bf16=False, should_stop=bool)
+
+
+def test_log_probs_are_those_of_the_model_whatever_the_batches(policy):
+    examples = encoded(policy, 5)
+    for batch_size in (1, 2, 5):
+        found = scorer(batch_size).token_logps(policy.model, examples, "log-probs")
+        for example, flat in zip(examples, found, strict=True):
+            expected = []
+            for response in example.response_ids:
+                ids = torch.tensor([[*example.prompt_ids, *response]])
+                with torch.no_grad():
+                    log_probs = policy.model(input_ids=ids).logits[0, :-1].log_softmax(-1)
+                expected.append(log_probs.gather(-1, ids[0, 1:, None])[-len(response) :, 0])
+            torch.testing.assert_close(flat, torch.cat(expected), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("damage", ["other training", "cut", "missing"])
+def test_log_probs_are_read_again_only_where_they_are_whole_and_of_this_training(damage, policy, tmp_path):
+    examples = encoded(policy, 3)
+    logps = {"train": scorer(2).token_logps(policy.model, examples, "log-probs"), "held_out": ()}
+    file = LogpsFile(tmp_path / "logps.safetensors", "f")
+    file.write(logps)
+    known = file.read({"train": examples, "held_out": ()})
+    assert known["held_out"] == ()
+    assert all(torch.equal(a, b) for a, b in zip(known["train"], logps["train"], strict=True))
+    if damage == "cut":
+        file.path.write_bytes(file.path.read_bytes()[:-5])
+    if damage == "missing":
+        file.path.unlink()
+    other = LogpsFile(file.path, "g" if damage == "other training" else "f")
+    assert other.read({"train": examples, "held_out": ()}) is None
+
+
+def test_the_reference_is_loaded_only_where_it_is_another_model_and_not_known_yet(policy, tmp_path):
+    data = EncodedData(encoded(policy, 3), (), encoded(policy, 2, seed=1), ())
+    loaded = []
+
+    def load():
+        loaded.append(policy)
+        return policy
+
+    file = LogpsFile(tmp_path / "logps.safetensors", "f")
+    arguments = {"needs_reference": True, "file": file}
+    first = start_logps(policy, load, data, scorer(2), **arguments)
+    again = start_logps(policy, load, data, scorer(2), **arguments)
+    assert len(loaded) == 1
+    assert all(torch.equal(a, b) for a, b in zip(first.train, again.train, strict=True))
+    assert [len(first.train), len(first.held_out), len(first.held_out_reference)] == [3, 2, 2]
