@@ -33,7 +33,8 @@ class WinRates:
     Attributes:
         win_rate: Mean over prompts of the policy's win probability, in [0, 1].
         lc_win_rate: What remains of it at equal lengths, in [0, 1].
-        length_effect: win_rate - lc_win_rate.
+        length_effect: win_rate - lc_win_rate. Its interval and the slope's are somewhat narrow (about 90 % instead of
+            95 % coverage) where fewer than about ten prompts are lost, or won.
         length_slope: phi of the length model, nats of log-odds per unit of tanh(gap / scale); positive where the judge
             rewards length.
         length_scale: The length gap that counts as one unit, in the unit of the lengths; 0 if all are equal.
