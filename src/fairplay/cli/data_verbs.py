@@ -48,6 +48,7 @@ def objectives(
     golden: Path | None = typer.Option(
         None, "--check", help="Evaluate every objective of a golden file; exit 1 above 1e-9."
     ),
+    docs: Path | None = typer.Option(None, "--docs", help="Write objectives.md and its figures into this folder."),
     output: Format = FORMAT,
 ) -> None:
     """The catalogue of preference objectives: formula, source, defaults, and what data each needs."""
@@ -55,7 +56,12 @@ def objectives(
 
     if golden is not None:
         raise typer.Exit(check_page(golden, output))
-    if name:
+    if docs is not None:
+        from fairplay.cli.objective_docs import write_docs
+
+        files = [str(path) for path in write_docs(docs)]
+        print_json(files) if output is Format.json else print("\n".join(files))
+    elif name:
         objective_page(name, output)
     else:
         objectives_page(output)
@@ -67,17 +73,23 @@ def starter(
     short: bool = typer.Option(False, "--short", help="Half the training: about a minute, a worse policy."),
     length_love: float = typer.Option(0.0, "--length-love", help="How much the oracle's annotators love length."),
     data: str = typer.Option("", "--data", help="Fit tokenizer and policy to these conversations instead; no oracle."),
+    num_held_out: int = typer.Option(
+        0, "--num-held-out", min=0, help="With --data: so many examples, drawn by seed, stay out."
+    ),
     output: Format = FORMAT,
 ) -> None:
     """Make the embedded world's tiny models in a folder, to try things on."""
     from fairplay.pipeline.demo import fit_to_data, make_starter, starter_settings
+    from fairplay.pipeline.offline import OfflineData
     from fairplay.pipeline.signals import stop_on_signals
 
     with stop_on_signals() as should_stop, resumable():
         settings = starter_settings(short=short, length_love=length_love)
         if data:
             policy = replace(settings.policy, vocab_size=2048, max_length=512)
-            done = fit_to_data(folder, data, policy, seed=seed, should_stop=should_stop)
+            done = fit_to_data(
+                folder, OfflineData(data, num_held_out=num_held_out), policy, seed=seed, should_stop=should_stop
+            )
         else:
             make_starter(folder, settings, seed=seed, should_stop=should_stop)
             done = {"policy": str(folder / "policy"), "recipe": str(folder / "recipe.yaml")}

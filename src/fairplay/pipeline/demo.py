@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from fairplay.data.reading import read_examples
+from fairplay.pipeline.context import count_reasons
+from fairplay.pipeline.offline import OfflineData, divide
 from fairplay.pipeline.settings import RunSettings, run_settings
 from fairplay.starter.build import build_starter
 from fairplay.starter.policy import fit_starter
@@ -41,16 +43,27 @@ def make_starter(
 
 
 def fit_to_data(
-    folder: Path, source: str, settings: StarterPolicySettings, *, seed: int, should_stop: Callable[[], bool]
+    folder: Path, data: OfflineData, settings: StarterPolicySettings, *, seed: int, should_stop: Callable[[], bool]
 ) -> dict[str, object]:
     """Make the tiny policy with its tokenizer fitted to someone's conversations (or the chosen side of preferences).
+
+    Args:
+        folder: Gets `policy/`.
+        data: What it learns from; examples that an offline training with the same data and seed would hold out are
+            held out here too, so that its accuracy on them is honest.
+        settings: Sizes and steps.
+        seed: Decides weights, batches, and what is held out.
+        should_stop: Asked after every step.
 
     Returns:
         What was read, and where the policy lies.
     """
-    loaded = read_examples(source)
-    policy = fit_starter(folder, loaded.items, settings, seed=seed, should_stop=should_stop)
-    return {"format": loaded.format, "examples": len(loaded.items), "policy": str(policy)}
+    loaded = read_examples(data.source)
+    kept, held_out = divide(loaded.items, data, seed)
+    policy = fit_starter(folder, kept, settings, seed=seed, should_stop=should_stop)
+    dropped = count_reasons(loaded.dropped)
+    counts = {"examples": len(kept), "held_out": len(held_out), "dropped": dropped}
+    return {"format": loaded.format, **counts, "policy": str(policy)}
 
 
 def embedded_recipe() -> dict[str, Any]:

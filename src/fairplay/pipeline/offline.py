@@ -40,9 +40,14 @@ class OfflineData:
     num_held_out: int = 0
 
 
-def _divide(
+def divide(
     examples: tuple[TrainingExample, ...], data: OfflineData, seed: int
 ) -> tuple[list[TrainingExample], list[TrainingExample]]:
+    """Training examples and held-out ones.
+
+    Raises:
+        DataError: If all examples would be held out.
+    """
     if data.held_out:
         return list(examples), list(read_examples(data.held_out).items)
     if data.num_held_out >= len(examples):
@@ -60,7 +65,7 @@ def data_stage(run: RunDirectory, settings: TrainRunSettings, data: OfflineData)
 
     def fill(folder: Path) -> StageOutcome:
         loaded = read_examples(data.source)
-        kept, held_out = _divide(loaded.items, data, settings.seed)
+        kept, held_out = divide(loaded.items, data, settings.seed)
         check_objective(build_objective(*split_objective(settings.objective)), kept, settings.training)
         write_records(folder / EXAMPLES_NAME, kept, TrainingExample)
         if held_out:

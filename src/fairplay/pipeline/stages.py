@@ -39,7 +39,8 @@ from fairplay.storage.tables import read_records, write_records
 from fairplay.training.summary import HeldOutPairs
 
 EXAMPLES_NAME, HELD_OUT_NAME = "examples.parquet", "held_out.parquet"
-TRAINING_LOGS = ("metrics.jsonl", "summary.json", "reference_logps.safetensors")  # they hold times or paths
+# These hold times or paths, so their bytes differ between equal runs.
+TRAINING_LOGS = ("metrics.jsonl", "summary.json", "reference_logps.safetensors", "tensorboard")
 MARGINS = ("logps", "mean_logps", "implicit_rewards")
 
 

@@ -29,7 +29,7 @@ class Manifest:
         num_in, num_out: Rows read and written.
         dropped: Reason -> number of rows left out.
         files: Relative path -> SHA-256, for files whose bytes are the same in every run of these inputs and settings.
-        logs: Relative paths of files that hold times or other things that differ between runs.
+        logs: Names of files and folders that hold times or other things that differ between runs.
         results: Figures that the stage reports, the same in every run.
         versions: Package -> version at the time of writing.
         seconds: Wall time of the process that finished the stage.

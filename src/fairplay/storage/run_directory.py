@@ -125,7 +125,8 @@ class RunDirectory:
         started = time.monotonic()
         with disk_errors(folder):
             outcome = fill(folder)
-        files = {name: digest for name, digest in sha256_files(folder).items() if name not in outcome.logs}
+        logs = outcome.logs
+        files = {name: digest for name, digest in sha256_files(folder).items() if name.split("/")[0] not in logs}
         manifest = Manifest(
             stage=stage.name,
             iteration=stage.iteration,
@@ -135,7 +136,7 @@ class RunDirectory:
             num_out=outcome.num_out,
             dropped=dict(outcome.dropped),
             files=files,
-            logs=outcome.logs,
+            logs=logs,
             results=dict(outcome.results),
             versions=package_versions(),
             seconds=round(time.monotonic() - started, 3),
