@@ -27,6 +27,7 @@ def _document(row: Row) -> dict[str, Any]:
         "needs": sorted(row.needs),
         "parameters": [{"name": p.name, "default": p.default, "published": p.published} for p in row.parameters],
         "remark": row.remark,
+        "elsewhere": row.elsewhere,
     }
 
 
@@ -51,6 +52,8 @@ def objective_page(name: str, output: Format) -> None:
     print_table(("parameter", "default", "published"), [(p.name, p.default, p.published) for p in row.parameters])
     if row.remark:
         print(f"\n{row.remark}")
+    if row.elsewhere:
+        print(f"\nelsewhere: {row.elsewhere}")
     print(f"\nnotation:\n{NOTATION}")
 
 

@@ -67,7 +67,8 @@ class Row:
         formula: The loss of one example, in the notation of `table.NOTATION`.
         parameters: What can be set.
         build: From the parameters' values, by name, to the objective.
-        remark: What a reader should know: traps, and where other libraries' loss of this name differs.
+        remark: What a reader should know: traps, relatives, what is left out.
+        elsewhere: How other libraries' or the authors' loss of this name differs from the formula, or that it does not.
         raises_chosen: Whether the first step from the reference makes chosen responses likelier.
     """
 
@@ -78,6 +79,7 @@ class Row:
     parameters: tuple[Parameter, ...]
     build: Callable[..., Objective]
     remark: str = ""
+    elsewhere: str = ""
     raises_chosen: bool = True
 
     @property

@@ -28,6 +28,8 @@ ROWS = (
         lambda beta: Objective(beta=beta, terms=(Term(PAIR, logistic),)),
         remark="SPIN (2401.01335) is DPO with responses of the reference as the rejected ones. TR-DPO (2404.09656) and "
         "iterative DPO move the reference; that is a schedule, not a loss.",
+        elsewhere="TRL's `sigmoid` is the same. Averaging log-probs at the same beta, as TRL once did, is `dpo_norm` "
+        "with a beta hundreds of times too small.",
     ),
     Row(
         "ipo_sum",
@@ -36,7 +38,9 @@ ROWS = (
         "(u_w - u_l - 1 / (2 tau))^2",
         (Parameter("tau", 0.1, "0.01 to 1"),),
         lambda tau: Objective(terms=(Term(PAIR, square, offset=1 / (2 * tau)),)),
-        remark="The paper's form, also OpenRLHF's and TRL's online trainer's; TRL's DPOTrainer computes `ipo_mean`.",
+        remark="The paper's form.",
+        elsewhere="The original DPO repository, OpenRLHF and TRL's online trainer sum, too; TRL's DPOTrainer, "
+        "LLaMA-Factory and HALOs compute `ipo_mean`.",
     ),
     Row(
         "ipo_mean",
@@ -45,6 +49,8 @@ ROWS = (
         "(v_w - v_l - 1 / (2 tau))^2",
         (Parameter("tau", 0.1, "0.01 to 1"),),
         lambda tau: Objective(tokens=Mean(), terms=(Term(PAIR, square, offset=1 / (2 * tau)),)),
+        elsewhere="TRL's `ipo` (its beta is tau) and LLaMA-Factory's. HALOs counts tokens by a reward that is not 0, "
+        "which is 0 / 0 while policy and reference agree. TRL's CPOTrainer has an `ipo` without a reference.",
     ),
     Row(
         "simpo",
@@ -55,8 +61,9 @@ ROWS = (
         lambda beta, gamma: Objective(
             tokens=Mean(), reference=False, beta=beta, terms=(Term(PAIR, logistic, offset=gamma),)
         ),
-        remark="gamma is absolute here, as in the paper; the authors' code takes gamma / beta. TRL's CPOTrainer adds a "
-        "likelihood term unless cpo_alpha is 0. SamPO's repository has beta outside the sigmoid: a different loss.",
+        remark="gamma is absolute here, as in the paper.",
+        elsewhere="The authors' code takes gamma / beta. TRL's CPOTrainer adds a likelihood term to its `simpo` unless "
+        "cpo_alpha is 0. SamPO's repository has beta outside the sigmoid: a different loss.",
     ),
     Row(
         "simpo_sft",
@@ -76,6 +83,8 @@ ROWS = (
             terms=(Term(PAIR, logistic, offset=gamma),),
             likelihood=Likelihood(alpha, reduction),
         ),
+        elsewhere="TRL's CPOTrainer with `simpo`; its likelihood is a mean over the tokens of each micro-batch "
+        "(`reduction: token`, where there is one micro-batch).",
     ),
     Row(
         "sampo",
@@ -86,8 +95,10 @@ ROWS = (
         lambda beta, draws: Objective(
             comparison=RepeatedPairs(draws), tokens=Kept(), beta=beta, terms=(Term(PAIR, logistic),)
         ),
-        remark="Policy and reference share the kept tokens, so the margin is 0 where they agree. The public code draws "
-        "anew for each of them; its margin is noise at the start. Iterative SamPO moves the reference every epoch.",
+        remark="Policy and reference share the kept tokens, so the margin is 0 where they agree. Iterative SamPO moves "
+        "the reference every epoch.",
+        elsewhere="The public code draws anew for policy and reference, so that its margin is noise at the start. No "
+        "library offers SamPO.",
     ),
     Row(
         "sampo_mean",
@@ -114,7 +125,8 @@ ROWS = (
         "mean over i of (u_i - eta (P_i - 1/2))^2",
         (SPPO_ETA,),
         lambda eta: Objective(comparison=Each(), terms=(Term(CHOSEN, square, offset=WinRateTarget(eta)),)),
-        remark="The paper's algorithm; the authors' code trains on the best and worst response only (`sppo_soft`).",
+        remark="The paper's algorithm.",
+        elsewhere="The authors' code trains on the best and the worst response only (`sppo_soft`).",
     ),
     Row(
         "sppo_soft",
@@ -128,6 +140,8 @@ ROWS = (
                 Term(REJECTED, square, coefficient=0.5, offset=WinRateTarget(eta, of=rejected)),
             )
         ),
+        elsewhere="The authors' code calls 1 / eta beta. Its win rates come from scores that PairRM has aggregated "
+        "over all candidates, not from judged pairs.",
     ),
     Row(
         "sppo_hard",
@@ -137,6 +151,7 @@ ROWS = (
         (SPPO_ETA,),
         lambda eta: Objective(terms=(Term(CHOSEN, square, offset=eta / 2), Term(REJECTED, square, offset=-eta / 2))),
         remark="A sum, so twice `sppo_soft` at win rates 1 and 0.",
+        elsewhere="TRL's `sppo_hard`, whose beta is 1 / eta.",
     ),
     Row(
         "sft",
@@ -146,5 +161,7 @@ ROWS = (
         (Parameter("reduction", "token", "mean over all tokens of the step, as most libraries do", REDUCTION),),
         lambda reduction: Objective(comparison=Chosen(), reference=False, likelihood=Likelihood(1.0, reduction)),
         remark="Learns from every response, or from the chosen ones where the data are pairs.",
+        elsewhere="TRL's `sft` is a mean over the chosen tokens of each micro-batch; accumulated, that is not the mean "
+        "over the step's tokens.",
     ),
 )

@@ -22,6 +22,7 @@ ROWS = (
         (DPO_BETA, Parameter("alpha", 0.05, "0.05 to 1 (SimPO's search), 0.01 (SamPO's repository)", NON_NEGATIVE)),
         lambda beta, alpha: Objective(beta=beta, terms=(Term(PAIR, logistic, offset=LengthGap(-alpha)),)),
         remark="The sign is plus: a longer chosen response then needs less margin and gets less gradient.",
+        elsewhere="SamPO's repository calls it `lenN`.",
     ),
     Row(
         "dpo_norm",
@@ -30,7 +31,8 @@ ROWS = (
         "-log sigmoid(beta (v_w - v_l))",
         (Parameter("beta", 5.0, "5 (Tulu 3)"),),
         lambda beta: Objective(tokens=Mean(), beta=beta, terms=(Term(PAIR, logistic),)),
-        remark="TRL's `sigmoid_norm`. A beta for means is one for sums times the length.",
+        remark="A beta for means is one for sums times the length.",
+        elsewhere="TRL's `sigmoid_norm` is the same.",
     ),
     Row(
         "dpo_sanorm",
@@ -47,8 +49,9 @@ ROWS = (
         "-log sigmoid(beta (u_w - u_l)), tokens beyond the first K weighted alpha",
         (DPO_BETA, Parameter("alpha", 0.5, "0 to 1", FRACTION)),
         lambda beta, alpha: Objective(tokens=LengthDecoupled(alpha), beta=beta, terms=(Term(PAIR, logistic),)),
-        remark="Policy and reference are weighted alike, as in TRL; LLaMA-Factory weights the policy only, so that its "
-        "margin is not 0 at the reference.",
+        remark="Policy and reference are weighted alike, so that the margin is 0 where they agree.",
+        elsewhere="TRL's ld_alpha does so, too; LLaMA-Factory weights the policy only, and its margin is not 0 at the "
+        "reference.",
     ),
     Row(
         "tis_dpo",
@@ -70,6 +73,8 @@ ROWS = (
             beta=beta,
             terms=(Term(PAIR, logistic, offset=StatisticGap("kl_policy_ref", -beta * alpha)),),
         ),
+        elsewhere="The authors' code takes the logarithm of a softmax, which is not a number where a probability "
+        "underflows.",
     ),
     Row(
         "tdpo1",
@@ -89,5 +94,7 @@ ROWS = (
             beta=beta,
             terms=(Term(PAIR, logistic, offset=StatisticGap("kl_ref_policy", beta * alpha, chosen_is_fixed=True)),),
         ),
+        elsewhere="The authors' code takes the logarithm of a softmax, which is not a number where a probability "
+        "underflows.",
     ),
 )

@@ -34,7 +34,8 @@ ROWS = (
         "(1 - epsilon) -log sigmoid(z) + epsilon -log sigmoid(-z), z = beta (u_w - u_l)",
         (DPO_BETA, Parameter("epsilon", 0.1, "0.1 (paper), 0.2 (HALOs)", NOISE)),
         lambda beta, epsilon: Objective(beta=beta, terms=with_soft_label(Term(PAIR, logistic), 1 - epsilon, epsilon)),
-        remark="TRL's `sigmoid` ignores label_smoothing and computes plain DPO.",
+        elsewhere="TRL's `sigmoid` ignores label_smoothing and computes plain DPO; LLaMA-Factory, OpenRLHF, torchtune "
+        "and ms-swift do as here.",
     ),
     Row(
         "robust",
@@ -48,7 +49,8 @@ ROWS = (
                 Term(PAIR, logistic), (1 - epsilon) / (1 - 2 * epsilon), -epsilon / (1 - 2 * epsilon)
             ),
         ),
-        remark="Unbiased under random label flips; Online-RLHF's code omits the division.",
+        remark="Unbiased under random label flips.",
+        elsewhere="TRL's `robust` is the same (its label_smoothing is epsilon); Online-RLHF's code omits the division.",
     ),
     Row(
         "hinge",
@@ -57,6 +59,7 @@ ROWS = (
         "max(0, 1 - beta (u_w - u_l))",
         (Parameter("beta", 0.05, "0.05 (RSO)"),),
         lambda beta: Objective(beta=beta, terms=(Term(PAIR, hinge),)),
+        elsewhere="TRL's `hinge` is the same.",
     ),
     Row(
         "gpo_squared",
@@ -101,6 +104,7 @@ ROWS = (
         lambda beta, tau: Objective(beta=beta, terms=(Term(PAIR, LogRatioModulated(tau)),)),
         remark="Found by search, and not monotone: at its published tau the slope at z = 0 has the wrong sign, so the "
         "first step lowers the margin of a pair on which policy and reference agree.",
+        elsewhere="TRL's `discopop` is the same.",
         raises_chosen=False,
     ),
     Row(
@@ -110,7 +114,9 @@ ROWS = (
         "KL(Bernoulli(sigmoid(z)) || Bernoulli(1 - epsilon)), z = beta (u_w - u_l)",
         (Parameter("beta", 0.5, "0.5 (its scripts)"), Parameter("epsilon", 1e-3, "0.001 (TRL)", PROBABILITY)),
         lambda beta, epsilon: Objective(beta=beta, terms=(Term(PAIR, ReverseKlToHardLabel(epsilon)),)),
-        remark="The reverse KL is infinite for epsilon = 0. The authors' code has target logits 0 and -10 instead.",
+        remark="The reverse KL is infinite for epsilon = 0.",
+        elsewhere="TRL's `exo_pair` builds epsilon in float32 and refuses 0, for which ms-swift takes 0.001. The "
+        "authors' code has target logits 0 and -10 instead.",
     ),
     Row(
         "infonca_pair",
@@ -162,7 +168,8 @@ ROWS = (
         lambda beta, alpha, reduction: Objective(
             beta=beta, terms=(Term(PAIR, logistic),), likelihood=Likelihood(alpha, reduction)
         ),
-        remark="TRL averages the likelihood over the micro-batch's tokens; that is `reduction: token`.",
+        elsewhere="TRL's `[sigmoid, sft]` averages the likelihood over the micro-batch's tokens; that is `reduction: "
+        "token`. An early TRL multiplied the DPO term by alpha.",
     ),
     Row(
         "fdpo_forward_kl",
@@ -171,6 +178,7 @@ ROWS = (
         "-log sigmoid(beta (f'_w - f'_l)), f' = 1 - e^-u",
         (DPO_BETA,),
         lambda beta: Objective(beta=beta, link=forward_kl, terms=(Term(PAIR, logistic),)),
+        elsewhere="TRL's f_divergence_type `forward_kl` is the same.",
     ),
     Row(
         "fdpo_js",
@@ -179,6 +187,7 @@ ROWS = (
         "-log sigmoid(beta (f'_w - f'_l)), f' = log 2 + log sigmoid(u)",
         (DPO_BETA,),
         lambda beta: Objective(beta=beta, link=jensen_shannon, terms=(Term(PAIR, logistic),)),
+        elsewhere="TRL's f_divergence_type `js_divergence` is the same.",
     ),
     Row(
         "fdpo_alpha",
@@ -187,7 +196,7 @@ ROWS = (
         "-log sigmoid(beta (f'_w - f'_l)), f' = (1 - e^(-alpha u)) / alpha",
         (DPO_BETA, Parameter("alpha", 0.5, "0.3 to 0.7", PROBABILITY)),
         lambda beta, alpha: Objective(beta=beta, link=Power(alpha), terms=(Term(PAIR, logistic),)),
-        remark="TRL's f_alpha_divergence_coef is 1 - alpha.",
+        elsewhere="TRL's f_alpha_divergence_coef is 1 - alpha; it computes in float32 and fails on float64.",
     ),
     Row(
         "chi_po",

@@ -36,8 +36,9 @@ ROWS = (
                 Term(NOT_CHOSEN, sigmoid, coefficient=Labelled(lam_u, desirable=False), offset=Anchored(-beta)),
             ),
         ),
-        remark="A mean over responses, so half of the sum over a pair. SimPO's paper prints the rejected term with the "
-        "opposite sign. With z = 0 it is half of `apo_zero`.",
+        remark="A mean over responses, so half of the sum over a pair. With z = 0 it is half of `apo_zero`.",
+        elsewhere="TRL's `kto` is the same, with z from each micro-batch; its `apo_zero_unpaired` has z = 0. SimPO's "
+        "paper prints the rejected term with the opposite sign.",
     ),
     Row(
         "kto_pair_old",
@@ -53,6 +54,7 @@ ROWS = (
             ),
         ),
         remark="The gradient passes through Z, unlike KTO's.",
+        elsewhere="Removed from TRL.",
     ),
     Row(
         "bco_pair",
@@ -68,7 +70,7 @@ ROWS = (
                 Term(NOT_REJECTED, logistic, offset=Anchored(-1.0)),
             ),
         ),
-        remark="TRL's `bco_pair` has lost the running mean; that is `bco_pair_no_delta`.",
+        elsewhere="TRL's `bco_pair` has lost the running mean; that is `bco_pair_no_delta`.",
     ),
     Row(
         "bco_pair_no_delta",
@@ -77,6 +79,7 @@ ROWS = (
         "-log sigmoid(r_w) - log sigmoid(-r_l)",
         (NCA_BETA,),
         lambda beta: Objective(beta=beta, terms=(Term(CHOSEN, logistic), Term(NOT_REJECTED, logistic))),
+        elsewhere="TRL calls it `bco_pair`.",
     ),
     Row(
         "nca_pair",
@@ -92,6 +95,7 @@ ROWS = (
                 Term(NOT_REJECTED, logistic, coefficient=0.5),
             ),
         ),
+        elsewhere="TRL's `nca_pair` is the same.",
     ),
     Row(
         "apo_zero",
@@ -100,6 +104,7 @@ ROWS = (
         "1 - sigmoid(r_w) + sigmoid(r_l)",
         (DPO_BETA,),
         lambda beta: Objective(beta=beta, terms=(Term(CHOSEN, sigmoid), Term(NOT_REJECTED, sigmoid))),
+        elsewhere="TRL's `apo_zero` is the same.",
     ),
     Row(
         "apo_down",
@@ -109,6 +114,7 @@ ROWS = (
         (DPO_BETA,),
         lambda beta: Objective(beta=beta, terms=(Term(NOT_CHOSEN, sigmoid), Term(PAIR, sigmoid))),
         remark="For chosen responses that are worse than the policy's own: it lowers both, the rejected one more.",
+        elsewhere="TRL's `apo_down` is the same.",
         raises_chosen=False,
     ),
     Row(
@@ -147,5 +153,7 @@ ROWS = (
             ),
             likelihood=Likelihood(generation, reduction),
         ),
+        elsewhere="TRL: `[sigmoid, bco_pair, sft]` with loss_weights, but its `bco_pair` has no running mean and its "
+        "likelihood is a mean over the micro-batch's tokens. LLaMA-Factory divides the sum by 1 + the weight of `bco`.",
     ),
 )

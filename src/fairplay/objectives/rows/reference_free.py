@@ -26,6 +26,8 @@ ROWS = (
             reference=False, terms=(Term(PAIR, hinge, offset=delta - 1),), likelihood=Likelihood(lam, "sum")
         ),
         remark="The likelihood term is a sum over tokens: its coefficient does not carry over from means.",
+        elsewhere="HALOs adds the hinge of each pair to a matrix of token log-probs, which fails on most batches. "
+        "TRL's CPOTrainer has a `hinge` with a beta, and its likelihood is a mean.",
     ),
     Row(
         "rrhf_pair",
@@ -46,6 +48,7 @@ ROWS = (
         lambda beta, alpha, reduction: Objective(
             reference=False, beta=beta, terms=(Term(PAIR, logistic),), likelihood=Likelihood(alpha, reduction)
         ),
+        elsewhere="TRL's CPOTrainer averages the likelihood over the micro-batch's tokens; that is `reduction: token`.",
     ),
     Row(
         "cpo_no_nll",
@@ -68,7 +71,9 @@ ROWS = (
             terms=(Term(PAIR, logistic, coefficient=lam),),
             likelihood=Likelihood(1.0, reduction),
         ),
-        remark="The likelihood is of the response only; TRL's and the authors' code include the prompt.",
+        remark="The likelihood is of the response only.",
+        elsewhere="TRL's and the authors' code include the prompt in it. Liger, LLaMA-Factory and axolotl compute "
+        "log(1 - e^A) so that it is infinite for a response that is all but certain; TRL's odds ratio is in float32.",
     ),
     Row(
         "orpo_or_term",
@@ -79,6 +84,7 @@ ROWS = (
         lambda lam: Objective(
             tokens=Mean(), reference=False, link=log_odds, terms=(Term(PAIR, logistic, coefficient=lam),)
         ),
+        elsewhere="TRL computes it in float32.",
     ),
     Row(
         "alphapo",
@@ -98,6 +104,8 @@ ROWS = (
             terms=(Term(PAIR, logistic, offset=gamma),),
         ),
         remark="SimPO with the link of f-DPO's alpha-divergence. Not AlphaDPO, which is `alpha_dpo`.",
+        elsewhere="TRL's CPOTrainer with `alphapo` is the same; its recipe sets gamma to 0.1 with beta 2.5, which is "
+        "probably meant as gamma / beta.",
     ),
     Row(
         "alpha_dpo",

@@ -25,7 +25,8 @@ ROWS = (
         "sg[min(1, w_w w_l)] -log sigmoid(z), w = exp(mean_t(a_t - log sum_v pi(v)^2))",
         (WPO_BETA,),
         lambda beta: Objective(beta=beta, terms=(Term(PAIR, logistic),), weight=PolicyLikelihood(limit=1.0)),
-        remark="TRL's use_weighting does not clamp; that is `wpo_unclamped`.",
+        elsewhere="TRL's use_weighting does not clamp; that is `wpo_unclamped`. open-instruct's weight is exp of a "
+        "sum, all but 0, and not detached.",
     ),
     Row(
         "wpo_unclamped",
@@ -34,6 +35,7 @@ ROWS = (
         "sg[w_w w_l] -log sigmoid(z), w = exp(mean_t(a_t - log sum_v pi(v)^2))",
         (WPO_BETA,),
         lambda beta: Objective(beta=beta, terms=(Term(PAIR, logistic),), weight=PolicyLikelihood(limit=math.inf)),
+        elsewhere="TRL's use_weighting is the same.",
     ),
     Row(
         "beta_dpo",
@@ -68,6 +70,7 @@ ROWS = (
         "-log sigmoid(beta (sort(S_w - S_l) - sort(R_w - R_l))), R the reference's S, sorted over the step",
         (AOT_BETA,),
         lambda beta: Objective(beta=beta, matching=SortedMargins(beta), terms=(Term(PAIR, logistic),)),
+        elsewhere="TRL's `aot` is the same, sorted over each micro-batch; it adds an optional label_smoothing.",
     ),
     Row(
         "aot_unpaired",
@@ -76,5 +79,6 @@ ROWS = (
         "-log sigmoid(beta (sort(u_w) - sort(u_l))), sorted over the step",
         (AOT_BETA,),
         lambda beta: Objective(beta=beta, matching=SortedRewards(), terms=(Term(PAIR, logistic),)),
+        elsewhere="TRL's `aot_unpaired` is the same, sorted over each micro-batch.",
     ),
 )
