@@ -19,7 +19,7 @@ SHARE_HEDGE = 0.20
 SHARE_FILLER_BEFORE = 0.25
 SHARE_FILLER_AFTER = 0.30
 """Shares of the corpus; all but the first are among responses that are no refusals, and independent of each other.
-After a filler comes another one with the same probability. Chosen so that the policy has both content and style to gain."""
+After a filler comes another one with the same probability. They leave both content and style to gain."""
 
 
 def prompt_of(text: str) -> Prompt:
