@@ -1,12 +1,13 @@
 """Where published objectives meet: rows that must agree at special parameters or on special data."""
 
+import math
 from dataclasses import replace
 
 import pytest
 import torch
 
 from fairplay.errors import DataError
-from fairplay.logps import PreferenceBatch
+from fairplay.logps import PreferenceBatch, TokenLogps
 from fairplay.objectives.evaluate import evaluate, token_gradient
 from fairplay.objectives.likelihood import batch_totals
 from fairplay.objectives.table import build_objective
@@ -38,6 +39,8 @@ SAME = (
     ("beta_dpo", {**BETA, "alpha": 0.0}, "dpo", BETA, 1.0),
     ("dr_dpo", {**BETA, "beta_prime": 1e7}, "dpo", BETA, 1.0),
     ("chi_po", {**BETA, "limit": 1e-12}, "chi_po", {**BETA, "limit": 2e-12}, 1.0),
+    ("rspo", {"eta": 3.0, "lam_f": 0.0, "lam_r": 0.0}, "sppo", {"eta": 3.0}, 1.0),
+    ("rrhf", {"lam": 0.0}, "rrhf_rank", {}, 1.0),
     ("mpo", {**BETA, "preference": 1.0, "quality": 0.0, "generation": 0.0}, "dpo", BETA, 1.0),
     ("mpo", {**BETA, "preference": 0.0, "quality": 2.0, "generation": 0.0}, "bco_pair", BETA, 2.0),
     ("mpo", {"preference": 0.0, "quality": 0.0, "generation": 1.0, "reduction": "token"}, "sft", {}, 1.0),
@@ -46,6 +49,26 @@ SAME = (
 
 def loss_of(name: str, parameters: dict[str, object], batch: PreferenceBatch) -> float:
     return float(evaluate(build_objective(name, parameters), batch, batch_totals(batch)).loss)
+
+
+def every_response(policy, reference, statistics) -> PreferenceBatch:
+    """One example whose responses have one token each, and all the same win rate."""
+    count = len(policy)
+    return PreferenceBatch(
+        logps=TokenLogps(
+            policy=policy,
+            reference=reference,
+            response_index=torch.arange(count),
+            position=torch.zeros(count, dtype=torch.int64),
+            num_responses=count,
+            statistics=statistics,
+        ),
+        example_index=torch.zeros(count, dtype=torch.int64),
+        num_examples=1,
+        pairs=torch.zeros(0, 2, dtype=torch.int64),
+        example_keys=torch.zeros(1, dtype=torch.int64),
+        columns={"win_rates": torch.full((count,), 0.5, dtype=torch.float64)},
+    )
 
 
 @pytest.fixture
@@ -115,6 +138,40 @@ def test_the_estimated_normaliser_makes_the_targets_a_distribution():
     learned = logratios[batch.columns["anchors"] == 0].reshape(4, 4)
     loss = float(evaluate(objective, batch, batch_totals(batch)).loss)
     assert loss == pytest.approx(float((learned - targets).square().mean()), rel=1e-12)
+
+
+def test_rrhf_is_its_ranking_and_its_likelihood():
+    batch = assemble(random_examples(2, responses=4))
+    parts = loss_of("rrhf_rank", {}, batch) + 0.7 * loss_of("rrhf_sft", {}, batch)
+    assert loss_of("rrhf", {"lam": 0.7}, batch) == pytest.approx(parts, rel=1e-12)
+
+
+@pytest.mark.parametrize("lam_f", [0.0, 0.3])
+@pytest.mark.parametrize("lam_r", [0.0, 0.8])
+def test_rspo_pulls_towards_its_anchor_with_the_gradients_of_both_kl_divergences(lam_f, lam_r):
+    """Over all three one-token responses of a uniform pi_t, the added terms' gradient in the logits is exact."""
+    logits = torch.zeros(3, dtype=torch.float64, requires_grad=True)
+    log_mu = torch.log(torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64))
+    still = torch.full((3,), -math.log(3), dtype=torch.float64)
+    batch = every_response(logits.log_softmax(0), still, {"anchor_logratios": log_mu - still})
+    rspo = build_objective("rspo", {"eta": 3.0, "lam_f": lam_f, "lam_r": lam_r})
+    added = evaluate(rspo, batch, batch_totals(batch)).loss
+    added = added - evaluate(build_objective("sppo", {"eta": 3.0}), batch, batch_totals(batch)).loss
+    log_pi = logits.log_softmax(0)
+    reverse = (log_pi.exp() * (log_pi - log_mu)).sum()
+    forward = (log_mu.exp() * (log_mu - log_pi)).sum()
+    (ours,) = torch.autograd.grad(added, logits, retain_graph=True)
+    (exact,) = torch.autograd.grad(2 * lam_r * reverse + lam_f * forward, logits)
+    torch.testing.assert_close(ours, exact, rtol=1e-12, atol=1e-15)
+
+
+def test_rspo_has_no_gradient_of_the_forward_kl_where_the_ratio_is_clipped():
+    policy = torch.tensor([-30.0, -1.0, -1.0], dtype=torch.float64, requires_grad=True)
+    batch = every_response(policy, policy.detach(), {"anchor_logratios": torch.tensor([25.0, 0.0, 0.0])})
+    objective = build_objective("rspo", {"eta": 1e-9, "lam_f": 1.0, "lam_r": 0.0})
+    (gradient,) = torch.autograd.grad(evaluate(objective, batch, batch_totals(batch)).loss, policy)
+    assert float(gradient[0]) == pytest.approx(0.0, abs=1e-9)
+    assert gradient[1:].tolist() == pytest.approx([-1 / 3, -1 / 3])
 
 
 def test_a_loss_diverges_as_a_straight_line_where_its_exponential_would_overflow(batch):

@@ -14,7 +14,7 @@ from fairplay.objectives.sides import Comparisons, seat
 from fairplay.objectives.table import build_objective
 from fairplay.objectives.tokens import Kept
 
-from .batches import assemble, random_examples, with_policy
+from .batches import assemble, random_examples, with_policy, with_reference
 
 
 def kept_by(batch: PreferenceBatch, *, seed: int = 0, draws: int = 1) -> Comparisons:
@@ -128,3 +128,32 @@ def test_an_expectation_over_too_many_subsets_is_refused():
     with pytest.raises(DataError, match="every subset") as caught:
         evaluate(build_objective("sampo_expected", {}), batch, batch_totals(batch))
     assert "sampo_mean" in caught.value.hint
+
+
+def test_as_released_the_margin_at_the_reference_is_noise_that_shared_draws_do_not_have():
+    """Two independent choices of 10 of 40 tokens: the margin is the difference of two sample sums."""
+    batch = long_and_short(300, 40, 10)
+    spread = 1.2
+    noise = spread * torch.randn(
+        len(batch.logps.policy), generator=torch.Generator().manual_seed(0), dtype=torch.float64
+    )
+    batch = at_reference(with_reference(batch, noise - 5.0))
+    losses = {
+        name: evaluate(build_objective(name, {"beta": 0.1}), batch, batch_totals(batch)).example_losses
+        for name in ("sampo", "sampo_as_released")
+    }
+    torch.testing.assert_close(losses["sampo"], torch.full_like(losses["sampo"], 2.0).log(), rtol=0, atol=0)
+    margins = -torch.expm1(losses["sampo_as_released"]).log()  # inverts the logistic loss
+    expected = 0.1 * spread * (2 * 10 * (1 - 10 / 40)) ** 0.5
+    assert float(margins.std()) == pytest.approx(expected, rel=0.15)
+    assert abs(float(margins.mean())) < 4 * expected / 300**0.5
+
+
+def test_as_released_what_is_evaluated_is_the_same_expectation_as_of_shared_draws():
+    batch = pair_batch()
+    released, shared = (build_objective(name, {"beta": 0.5}) for name in ("sampo_as_released", "sampo_mean"))
+    expected = evaluate(released.in_expectation(), batch, batch_totals(batch)).example_losses
+    assert torch.equal(expected, evaluate(shared, batch, batch_totals(batch)).example_losses)
+    drawn = evaluate(released, batch, batch_totals(batch))
+    assert torch.equal(drawn.margins, evaluate(shared, batch, batch_totals(batch)).margins)
+    assert not torch.equal(drawn.example_losses, expected)

@@ -162,6 +162,20 @@ class StatisticGap:
 
 
 @dataclass(frozen=True)
+class StatisticTotal:
+    """Q_w, the weighted sum of a per-token statistic over the chosen response."""
+
+    statistic: str
+    needs: frozenset[str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "needs", frozenset({f"statistics:{self.statistic}"}))
+
+    def __call__(self, comparisons: Comparisons) -> Tensor:
+        return comparisons.chosen.total(comparisons.batch.logps.statistics[self.statistic])
+
+
+@dataclass(frozen=True)
 class PolicyLikelihood:
     """w_w w_l, w = exp(mean_t(log pi(y_t) - log sum_v pi(v)^2)): how much the pair is the policy's own; detached."""
 
@@ -187,6 +201,17 @@ class Labelled:
     def __call__(self, comparisons: Comparisons) -> Tensor:
         is_meant = comparisons.rows.desirable == float(self.desirable)
         return self.scale * is_meant.to(comparisons.chosen.logps.dtype)
+
+
+@dataclass(frozen=True)
+class Alone:
+    """`scale` in the rows where a response stands by itself, 0 in those that hold two against each other."""
+
+    scale: float
+
+    def __call__(self, comparisons: Comparisons) -> Tensor:
+        is_alone = comparisons.chosen.response == comparisons.rejected.response
+        return self.scale * is_alone.to(comparisons.chosen.logps.dtype)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ rows say how they make up its loss: 1 / (number of rows) for a mean over them, 1
 """
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import ClassVar, Protocol
 
 import torch
@@ -125,6 +125,17 @@ class Best:
         loses = (scores[None, :] > scores[:, None]) | ((scores[None, :] == scores[:, None]) & is_earlier)
         best = responses[~(loses & same_example(batch.example_index[responses])).any(dim=1)]
         return _averaged(batch, best, best)
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """The rows of `ByScore`, and the best response of each example by itself; the loss is the *sum*."""
+
+    needs: ClassVar[frozenset[str]] = frozenset({"scores"})
+
+    def __call__(self, batch: PreferenceBatch) -> Rows:
+        by_score, best = ByScore()(batch), Best()(batch)
+        return Rows(*(torch.cat([getattr(by_score, f.name), getattr(best, f.name)]) for f in fields(Rows)))
 
 
 @dataclass(frozen=True)

@@ -105,7 +105,14 @@ def _seat(objective: Objective, batch: PreferenceBatch, rows: Rows, seed: int) -
     def reward(policy: Tensor, reference: Tensor) -> Tensor:
         return objective.beta * objective.link(policy - reference if objective.reference else policy)
 
-    return seat(batch, rows, tokens=objective.tokens, reward=reward, seed=seed)
+    return seat(
+        batch,
+        rows,
+        tokens=objective.tokens,
+        reference_tokens=objective.reference_tokens,
+        reward=reward,
+        seed=seed,
+    )
 
 
 def _every_response(batch: PreferenceBatch) -> Rows:

@@ -85,6 +85,16 @@ class ClippedLogistic:
 
 
 @dataclass(frozen=True)
+class ClippedExponential:
+    """e^-max(m, -limit): no gradient below -limit."""
+
+    limit: float
+
+    def __call__(self, margins: Tensor, _: Comparisons) -> Tensor:
+        return stable.exp(-margins.clamp(min=-self.limit))
+
+
+@dataclass(frozen=True)
 class ReverseKlToHardLabel:
     """KL(Bernoulli(sigmoid(m)) || Bernoulli(1 - epsilon)): the model's distribution comes first."""
 

@@ -17,7 +17,7 @@ from fairplay.objectives.couplings import Matching, Reduction, as_paired, mean_o
 from fairplay.objectives.likelihood import Likelihood
 from fairplay.objectives.links import Link, identity
 from fairplay.objectives.losses import Loss, square
-from fairplay.objectives.sides import TokenWeight
+from fairplay.objectives.sides import ReferenceWeight, TokenWeight, alike
 from fairplay.objectives.tokens import Sum
 
 Contrast = tuple[float, float]
@@ -47,6 +47,7 @@ class Objective:
         terms: What is asked of every row's rewards; none for pure likelihood.
         comparison: Which responses are held against which.
         tokens: The weight of each token in a response's log-prob.
+        reference_tokens: The same under the reference, where the policy's weights are not the reference's.
         reference: Whether rewards are measured against the reference policy.
         beta: Scale of the rewards.
         link: From a log-ratio to an unscaled reward.
@@ -61,6 +62,7 @@ class Objective:
     terms: tuple[Term, ...] = ()
     comparison: Comparison = field(default_factory=Pairs)
     tokens: TokenWeight = field(default_factory=Sum)
+    reference_tokens: ReferenceWeight = alike
     reference: bool = True
     beta: float = 1.0
     link: Link = identity
@@ -102,6 +104,7 @@ class Objective:
         return replace(
             self,
             tokens=getattr(self.tokens, "in_expectation", self.tokens),
+            reference_tokens=getattr(self.reference_tokens, "in_expectation", self.reference_tokens),
             comparison=getattr(self.comparison, "once", self.comparison),
         )
 

@@ -51,11 +51,20 @@ class SeatedTokens:
 
 
 class TokenWeight(Protocol):
-    """The weight w of each token in u = sum_t w_t (a_t - b_t); the same for policy and reference."""
+    """The weight w of each token in u = sum_t w_t (a_t - b_t)."""
 
     def __call__(self, tokens: SeatedTokens) -> Tensor:
         """Weights, [seated tokens], of any real dtype."""
         ...
+
+
+ReferenceWeight = Callable[[SeatedTokens, Tensor], Tensor]
+"""From the seated tokens and the policy's weights to the reference's, [seated tokens]."""
+
+
+def alike(_: SeatedTokens, weights: Tensor) -> Tensor:
+    """The reference's tokens weigh what the policy's do, so that u is a sum of log-ratios."""
+    return weights
 
 
 @dataclass(frozen=True)
@@ -65,7 +74,7 @@ class Side:
     Attributes:
         response: Response index within the batch, [rows].
         lengths: Tokens of the response, [rows], real.
-        token, row, weights: The seated tokens and their weights, [seated tokens].
+        token, row, weights: The seated tokens and their weights under the policy, [seated tokens].
         logps: Weighted sum of the policy's log-probs, [rows]; carries the gradient.
         reference_logps: The same under the reference, [rows].
         rewards: beta * link(log-ratio), or of `logps` for reference-free objectives, [rows]; carries the gradient.
@@ -123,7 +132,13 @@ def rejected(comparisons: Comparisons) -> Side:
 
 
 def seat(
-    batch: PreferenceBatch, rows: Rows, *, tokens: TokenWeight, reward: Callable[[Tensor, Tensor], Tensor], seed: int
+    batch: PreferenceBatch,
+    rows: Rows,
+    *,
+    tokens: TokenWeight,
+    reference_tokens: ReferenceWeight = alike,
+    reward: Callable[[Tensor, Tensor], Tensor],
+    seed: int,
 ) -> Comparisons:
     """Sum the weighted log-probs of both sides of every row.
 
@@ -131,39 +146,41 @@ def seat(
         batch: Flat log-probs; half-precision ones are read as float32.
         rows: What is compared.
         tokens: The weight of each token.
+        reference_tokens: Its weight under the reference.
         reward: Maps a side's (policy, reference) log-probs, [rows] each, to rewards, [rows].
         seed: The run's seed, for weights that draw.
     """
     sides = [
-        _side(batch, rows, response=own, partner=other, tokens=tokens, reward=reward, seed=seed)
-        for own, other in ((rows.chosen, rows.rejected), (rows.rejected, rows.chosen))
+        _side(_seated(batch, rows, response, partner, seed), response, tokens, reference_tokens, reward)
+        for response, partner in ((rows.chosen, rows.rejected), (rows.rejected, rows.chosen))
     ]
     return Comparisons(batch, rows, sides[0], sides[1], anchor=sides[0].logps.new_zeros(()))
 
 
-def _side(
-    batch: PreferenceBatch,
-    rows: Rows,
-    *,
-    response: Tensor,
-    partner: Tensor,
-    tokens: TokenWeight,
-    reward: Callable[[Tensor, Tensor], Tensor],
-    seed: int,
-) -> Side:
-    logps = batch.logps
-    lengths = logps.lengths()
+def _seated(batch: PreferenceBatch, rows: Rows, response: Tensor, partner: Tensor, seed: int) -> SeatedTokens:
+    lengths = batch.logps.lengths()
     own = lengths[response]
     row = torch.arange(len(response), device=own.device).repeat_interleave(own)
     first_token, first_seat = lengths.cumsum(0) - lengths, own.cumsum(0) - own
     token = first_token[response][row] + torch.arange(len(row), device=own.device) - first_seat[row]
     keys = batch.example_keys[rows.example]
-    seated = SeatedTokens(batch, token, row, own, lengths[partner], keys, rows.draw, seed)
+    return SeatedTokens(batch, token, row, own, lengths[partner], keys, rows.draw, seed)
+
+
+def _side(
+    seated: SeatedTokens,
+    response: Tensor,
+    tokens: TokenWeight,
+    reference_tokens: ReferenceWeight,
+    reward: Callable[[Tensor, Tensor], Tensor],
+) -> Side:
+    logps, token, row = seated.batch.logps, seated.token, seated.row
     dtype = torch.promote_types(logps.policy.dtype, torch.float32)
     weights = tokens(seated).to(dtype)
+    of_reference = reference_tokens(seated, weights).to(dtype)
     summed = _sum_by_row(weights * logps.policy.to(dtype)[token], row, len(response))
-    reference = _sum_by_row(weights * logps.reference.to(dtype)[token], row, len(response))
-    return Side(response, own.to(dtype), token, row, weights, summed, reference, reward(summed, reference))
+    reference = _sum_by_row(of_reference * logps.reference.to(dtype)[token], row, len(response))
+    return Side(response, seated.lengths.to(dtype), token, row, weights, summed, reference, reward(summed, reference))
 
 
 def _sum_by_row(values: Tensor, row: Tensor, num_rows: int) -> Tensor:

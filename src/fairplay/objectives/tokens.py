@@ -10,7 +10,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from fairplay.objectives.sides import SeatedTokens, TokenWeight
+from fairplay.objectives.sides import ReferenceWeight, SeatedTokens, TokenWeight, alike
 from fairplay.seeds import stable_seed
 
 
@@ -76,14 +76,15 @@ class Given:
 class Kept:
     """w = 1 for K tokens drawn uniformly without replacement, 0 for the others; only the longer response is cut.
 
-    The draw is a hash of (seed, epoch, example key, draw number, position), so it depends neither on the batch's
-    layout nor on what was drawn before, and policy and reference can't be thinned differently.
+    The draw is a hash of (seed, stream, epoch, example key, draw number, position), so it depends neither on the
+    batch's layout nor on what was drawn before. Draws from streams of different names are independent.
     """
 
+    stream: str = "kept tokens"
     in_expectation: ClassVar[TokenWeight] = Shared()
 
     def __call__(self, tokens: SeatedTokens) -> Tensor:
-        start = stable_seed(tokens.seed, "kept tokens", tokens.batch.epoch)
+        start = stable_seed(tokens.seed, self.stream, tokens.batch.epoch)
         of_row = _mixed(_mixed(tokens.keys ^ start) + tokens.draw)
         ticket = _mixed(of_row[tokens.row] + tokens.position)
         by_ticket = ticket.argsort()
@@ -110,6 +111,21 @@ class Subset:
         first_seat = tokens.lengths.cumsum(0) - tokens.lengths
         flat = torch.tensor([is_member for row in members for is_member in row], device=tokens.row.device)
         return flat[first_seat[tokens.row] + tokens.position]
+
+
+@dataclass(frozen=True)
+class Apart:
+    """The reference's tokens have a weight of their own, whatever the policy's is; u is then no sum of log-ratios."""
+
+    weight: TokenWeight
+
+    @property
+    def in_expectation(self) -> ReferenceWeight:
+        """The policy's weights: in expectation, draws by one rule are one weight."""
+        return alike
+
+    def __call__(self, tokens: SeatedTokens, _: Tensor) -> Tensor:
+        return self.weight(tokens)
 
 
 def _subset(number: int, size: int, kept: int) -> list[bool]:

@@ -3,13 +3,13 @@
 Left out: pairs (the other files). Floor 2. r_i = beta u_i; p = softmax(score / alpha) over the prompt's responses.
 """
 
-from fairplay.objectives.columns import GroupShare, ScoreSoftmax
-from fairplay.objectives.comparisons import Best, ByScore, Listed
+from fairplay.objectives.columns import Alone, GroupShare, ScoreSoftmax
+from fairplay.objectives.comparisons import Best, ByScore, Listed, Ranked
 from fairplay.objectives.group_losses import KlToScores, negative_log_softmax, plackett_luce
 from fairplay.objectives.likelihood import Likelihood
-from fairplay.objectives.losses import logistic, ranking
+from fairplay.objectives.losses import linear, logistic, ranking
 from fairplay.objectives.objective import CHOSEN, NOT_CHOSEN, PAIR, Objective, Term
-from fairplay.objectives.row import Parameter, Row
+from fairplay.objectives.row import NON_NEGATIVE, Parameter, Row
 from fairplay.objectives.rows.core import DPO_BETA
 from fairplay.objectives.tokens import Mean
 
@@ -18,6 +18,21 @@ NCA_BETA = Parameter("beta", 0.01, "0.01 (paper)")
 ALPHA = Parameter("alpha", 0.01, "0.01 (paper); depends on the scale of the scores")
 
 ROWS = (
+    Row(
+        "rrhf",
+        "RRHF",
+        "Yuan et al. 2023, arXiv:2304.05302",
+        "sum over score_i > score_j of max(0, A_j - A_i) - lam A of the response with the highest score",
+        (Parameter("lam", 1.0, "1 (its code): the weight of the likelihood", NON_NEGATIVE),),
+        lambda lam: Objective(
+            comparison=Ranked(),
+            tokens=Mean(),
+            reference=False,
+            terms=(Term(PAIR, ranking), Term(CHOSEN, linear, coefficient=Alone(lam))),
+        ),
+        remark="`rrhf_rank` and `rrhf_sft` together. A tie for the highest score goes to the first.",
+        elsewhere="SimPO's table has its form for one pair, with a likelihood that is a sum over tokens: `rrhf_pair`.",
+    ),
     Row(
         "rrhf_rank",
         "RRHF's ranking term",

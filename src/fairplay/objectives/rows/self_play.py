@@ -4,9 +4,9 @@ Left out: SPPO itself (`core.py`); reference schedules, which are no losses. Flo
 iterate pi_t; mu is a fixed anchor, known by the statistic `anchor_logratios`, log mu - log pi_t of each token.
 """
 
-from fairplay.objectives.columns import ExactTarget, Plus, ScoreTarget, StatisticGap
+from fairplay.objectives.columns import ExactTarget, Plus, ScoreTarget, StatisticGap, StatisticTotal, WinRateTarget
 from fairplay.objectives.comparisons import Each
-from fairplay.objectives.losses import square
+from fairplay.objectives.losses import ClippedExponential, square
 from fairplay.objectives.objective import CHOSEN, PAIR, Objective, Term
 from fairplay.objectives.row import NON_NEGATIVE, Parameter, Row
 from fairplay.objectives.rows.core import SPPO_ETA
@@ -33,6 +33,29 @@ ROWS = (
         lambda eta, ratio: Objective(
             terms=(Term(PAIR, square, offset=Plus(1 / (2 * eta), StatisticGap("anchor_logratios", -ratio))),)
         ),
+    ),
+    Row(
+        "rspo",
+        "RSPO",
+        "Tang et al. 2025, arXiv:2503.00030, as estimated in xiaohangt/RSPO",
+        "mean over i of (u_i - eta (P_i - 1/2))^2 + lam_r l_i^2 + lam_f e^min(-l_i, 10), l = u - m = log pi - log mu",
+        (
+            SPPO_ETA,
+            Parameter("lam_f", 0.2, "0.2: 0.1 in its scripts, which sum over a pair; for forward KL", NON_NEGATIVE),
+            Parameter("lam_r", 1.0, "1: 0.5 in its scripts, which sum over a pair; for reverse KL", NON_NEGATIVE),
+        ),
+        lambda eta, lam_f, lam_r: Objective(
+            comparison=Each(),
+            terms=(
+                Term(CHOSEN, square, offset=WinRateTarget(eta)),
+                Term(CHOSEN, square, coefficient=lam_r, offset=StatisticTotal("anchor_logratios")),
+                Term(CHOSEN, ClippedExponential(10.0), coefficient=lam_f, offset=StatisticTotal("anchor_logratios")),
+            ),
+        ),
+        remark="SPPO held to a fixed policy mu: over responses of pi_t, and where pi = pi_t, the gradients of the two "
+        "added terms are those of 2 KL(pi || mu) and of KL(mu || pi). lam_r = 0 leaves the forward KL, which shortens "
+        "responses in the paper; lam_f = 0 leaves the reverse KL.",
+        elsewhere="The authors' code learns from the best and the worst response only, and clips at 10 as here.",
     ),
     Row(
         "general_preference",

@@ -53,7 +53,9 @@ ROWS = (
             anchor=DynamicScale(alpha, beta, initial_margin=m0, momentum=momentum),
             terms=(Term(PAIR, logistic, scale=Anchored()),),
         ),
-        remark="The dynamic beta alone; the paper also filters out a fifth of the pairs.",
+        remark="The dynamic beta alone, without the filter.",
+        elsewhere="The authors' code also draws which four fifths of a step's pairs to keep, by Gaussian weights about "
+        "M; where all margins agree, as at the start, these weights are 0 / 0.",
     ),
     Row(
         "dr_dpo",
