@@ -3,7 +3,6 @@
 Left out: what trains or runs (`loop_verbs.py`, `stage_verbs.py`). Floor 8.
 """
 
-from dataclasses import replace
 from pathlib import Path
 
 import typer
@@ -82,13 +81,13 @@ def starter(
     from fairplay.pipeline.demo import fit_to_data, make_starter, starter_settings
     from fairplay.pipeline.offline import OfflineData
     from fairplay.pipeline.signals import stop_on_signals
+    from fairplay.starter.settings import REAL_TEXT
 
     with stop_on_signals() as should_stop, resumable():
         settings = starter_settings(short=short, length_love=length_love)
         if data:
-            policy = replace(settings.policy, vocab_size=2048, max_length=512)
             done = fit_to_data(
-                folder, OfflineData(data, num_held_out=num_held_out), policy, seed=seed, should_stop=should_stop
+                folder, OfflineData(data, num_held_out=num_held_out), REAL_TEXT, seed=seed, should_stop=should_stop
             )
         else:
             make_starter(folder, settings, seed=seed, should_stop=should_stop)
