@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from fairplay.objectives.table import build_objective
-from fairplay.pipeline.demo import embedded_recipe
+from fairplay.pipeline.demo import recipe_in
 from fairplay.pipeline.settings import read_train_settings, run_settings, split_objective
 
 RECIPES = Path(__file__).parents[2] / "recipes"
@@ -15,7 +15,9 @@ def test_every_recipe_is_read_without_a_fault(path):
     assert build_objective(*split_objective(settings.objective)).name == path.stem
 
 
-def test_the_embedded_recipe_is_read_without_a_fault():
-    settings = run_settings(embedded_recipe(), ["objective={name: simpo, beta: 2}"], source="demo", name="demo")
+def test_the_embedded_recipe_is_read_without_a_fault_wherever_the_world_lies(tmp_path):
+    folder = tmp_path / "a #1: [x] @d"
+    settings = run_settings(recipe_in(folder, seed=3), ["objective={name: simpo, beta: 2}"], source="demo", name="demo")
+    assert (settings.model, settings.seed) == (str(folder / "policy"), 3)
     assert settings.objective == {"name": "simpo", "beta": 2}
     assert settings.training_of(3).learning_rate == pytest.approx(1e-3 * 0.6**2)

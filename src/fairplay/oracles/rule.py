@@ -4,6 +4,7 @@ Left out: oracles with weights. Floor 4; imports no torch.
 """
 
 import importlib
+import inspect
 from collections.abc import Callable, Sequence
 from typing import cast
 
@@ -62,3 +63,16 @@ def load_function(path: str) -> Score:
             f"oracle.function: no function `{name}` in `{module_name}`", hint=nearest_hint(name, vars(module))
         )
     return cast(Score, function)
+
+
+def function_source(path: str) -> str:
+    """The file that a rule's function is written in, so that a run notices when it changes.
+
+    Raises:
+        SettingsError: As `load_function`.
+    """
+    function = load_function(path)
+    try:
+        return inspect.getsourcefile(function) or path
+    except TypeError:  # a builtin, or an instance with __call__
+        return path

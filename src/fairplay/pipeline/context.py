@@ -11,6 +11,7 @@ from typing import Any
 
 from fairplay.generation.contract import Engine
 from fairplay.generation.table import build_engine
+from fairplay.oracles.rule import function_source
 from fairplay.oracles.settings import OracleSettings
 from fairplay.pipeline.settings import RunSettings, TrainRunSettings
 from fairplay.records import Dropped, Prompt, ResponseGroup
@@ -70,10 +71,10 @@ class RunContext:
         return self.run.manifest(iteration, name).content
 
     def oracle_inputs(self, oracle: OracleSettings, role: str) -> tuple[dict[str, Any], dict[str, str]]:
-        """The oracle's settings without its place, and its content hash as an input named `role`."""
+        """The oracle's settings without its place, and the hash of its weights or code as an input named `role`."""
         document = asdict(oracle)
-        source = document.pop("model")
-        return document, {role: self.digest(source)} if source else {}
+        source = document.pop("model") or function_source(oracle.function)
+        return document, {role: self.digest(source)}
 
 
 class LazyEngine:

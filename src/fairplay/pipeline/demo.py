@@ -17,7 +17,7 @@ from fairplay.starter.build import build_starter
 from fairplay.starter.policy import fit_starter
 from fairplay.starter.settings import PRESETS, StarterPolicySettings, StarterSettings
 from fairplay.storage.atomic import write_atomic
-from fairplay.storage.settings_file import apply_overrides, dump_yaml, parse_yaml
+from fairplay.storage.settings_file import dump_yaml, parse_yaml
 
 STARTER_FOLDER = "starter"
 
@@ -37,7 +37,7 @@ def make_starter(
         The recipe's plain data, its paths those of `folder`.
     """
     build_starter(folder, settings, seed=seed, should_stop=should_stop)
-    recipe = apply_overrides(embedded_recipe(), [*paths_in(folder), f"seed={seed}"])
+    recipe = recipe_in(folder, seed=seed)
     write_atomic(folder / "recipe.yaml", dump_yaml(recipe))
     return recipe
 
@@ -66,20 +66,15 @@ def fit_to_data(
     return {"format": loaded.format, **counts, "policy": str(policy)}
 
 
-def embedded_recipe() -> dict[str, Any]:
-    """The recipe that `fairplay demo` runs, as plain data."""
-    return parse_yaml(files("fairplay.starter").joinpath("demo.yaml").read_text(), "demo.yaml")
-
-
-def paths_in(folder: Path) -> list[str]:
-    """Overrides that point the embedded recipe to a starter folder."""
-    places = {
-        "model": "policy",
-        "oracle.model": "oracle",
-        "prompts.data": "prompts.jsonl",
-        "evaluation.prompts": "held_out_prompts.jsonl",
-    }
-    return [f"{key}={folder / name}" for key, name in places.items()]
+def recipe_in(folder: Path, *, seed: int) -> dict[str, Any]:
+    """The embedded recipe, pointed to a starter folder."""
+    recipe = parse_yaml(files("fairplay.starter").joinpath("demo.yaml").read_text(encoding="utf-8"), "demo.yaml")
+    place = folder.resolve()
+    recipe |= {"seed": seed, "model": str(place / "policy")}
+    recipe["oracle"]["model"] = str(place / "oracle")
+    recipe["prompts"]["data"] = str(place / "prompts.jsonl")
+    recipe["evaluation"]["prompts"] = str(place / "held_out_prompts.jsonl")
+    return recipe
 
 
 def demo_settings(

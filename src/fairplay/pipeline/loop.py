@@ -8,7 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from fairplay.errors import SettingsError
+from fairplay.generation.table import ENGINES
+from fairplay.lookup import lookup
+from fairplay.models.loading import check_source, resolve_device
 from fairplay.objectives.table import build_objective
+from fairplay.oracles.rule import load_function
 from fairplay.pipeline.context import RunContext
 from fairplay.pipeline.evaluate_stage import evaluation_stage
 from fairplay.pipeline.report_stage import write_run_report
@@ -18,6 +22,7 @@ from fairplay.pipeline.stages import checkpoint_stage, examples_stage, preferenc
 from fairplay.storage.locking import lock
 from fairplay.storage.run_directory import SETTINGS_NAME, RunDirectory
 from fairplay.storage.settings_file import build_settings, read_yaml, settings_document
+from fairplay.training.guard import check_objective
 
 logger = logging.getLogger(__name__)
 NOT_MADE_BY_SELF_PLAY = frozenset({"scores", "ordered scores"})
@@ -32,12 +37,22 @@ ITERATION_STAGES = (
 
 
 def check_settings(settings: RunSettings) -> None:
-    """Refuse, before anything is written, settings whose parts do not fit together.
+    """Refuse, before anything is written or computed, what can't work: the parts of a long run that come late too.
 
     Raises:
-        SettingsError: If the objective is unknown, or needs what self-play does not make.
+        SettingsError: If the objective, engine, device or a rule's function is unknown, or the parts don't fit.
+        DataError: If a model's or an oracle's folder is not there.
     """
     objective = build_objective(*split_objective(settings.objective))
+    check_objective(objective, (), settings.training)
+    lookup(ENGINES, settings.generation.engine, "engine")
+    resolve_device(settings.loading)
+    check_source(settings.model)
+    for oracle in (settings.oracle, settings.evaluation.judge):
+        if oracle.function:
+            load_function(oracle.function)
+        else:
+            check_source(oracle.model)
     if settings.generation.num_responses < 2:
         raise SettingsError(
             f"generation.num_responses: {settings.generation.num_responses}; preferences need at least 2 responses",

@@ -19,7 +19,6 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from fairplay.errors import Preempted
 from fairplay.generation.settings import GenerationSettings
 from fairplay.generation.table import build_engine
 from fairplay.records import Dropped, Prompt, ResponseGroup, TrainingExample
@@ -127,9 +126,7 @@ def _build_parts(
     )
     pairs = _annotated_pairs(starter, settings, excluded, seed, should_stop)
     _write_rows(starter.oracle_pairs, map(_pair_row, pairs))
-    if should_stop():
-        raise Preempted("stopped before the oracle's training; policy and comparisons are kept")
-    oracle = _train_oracle(starter, settings, pairs, seed)
+    oracle = _train_oracle(starter, settings, pairs, seed, should_stop)
     return {
         "schema_version": 1,
         "num_prompts": len(training),
@@ -191,14 +188,25 @@ def _corpus_texts(prompt: Prompt, settings: StarterSettings, seed: int) -> list[
 
 
 def _train_oracle(
-    starter: Starter, settings: StarterSettings, pairs: Sequence[TrainingExample], seed: int
+    starter: Starter,
+    settings: StarterSettings,
+    pairs: Sequence[TrainingExample],
+    seed: int,
+    should_stop: Callable[[], bool],
 ) -> dict[str, Any]:
     """Train the oracle unless its figures are there; they are written after its folder."""
     figures = starter.folder / WORK_NAME / "oracle.json"
     if not figures.is_file():
         room = 2 * settings.policy.max_length
         training = PairTrainingSettings(max_steps=settings.oracle_steps, max_length=room)
-        summary = train_pair_model(str(starter.policy), pairs, training, starter.oracle, stable_seed(seed, "oracle"))
+        summary = train_pair_model(
+            str(starter.policy),
+            pairs,
+            training,
+            starter.oracle,
+            stable_seed(seed, "oracle"),
+            should_stop=should_stop,
+        )
         write_atomic(figures, json.dumps(asdict(summary)))
     results: dict[str, Any] = json.loads(figures.read_text())
     return results

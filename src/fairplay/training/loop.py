@@ -96,6 +96,7 @@ def train(
     )
     finished = read_summary(work / "summary.json", fingerprint)
     if finished is not None and output.is_dir():
+        shutil.rmtree(work / "checkpoints", ignore_errors=True)  # a kill may have come between summary and clean-up
         return finished
     work.mkdir(parents=True, exist_ok=True)
     scorer = Scorer(settings.per_device_train_batch_size, bf16=settings.bf16, should_stop=should_stop)

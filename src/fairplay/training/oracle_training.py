@@ -5,7 +5,7 @@ minute. Floor 5. Flow: pairs -> split by prompt -> rows -> AdamW steps -> held-o
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -19,7 +19,7 @@ from torch.nn import functional
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
-from fairplay.errors import DataError
+from fairplay.errors import DataError, Preempted
 from fairplay.models.loading import configure_threads, load_policy
 from fairplay.models.settings import ModelSettings
 from fairplay.oracles.batching import length_batches
@@ -79,7 +79,13 @@ class LabelledPair:
 
 
 def train_pair_model(
-    base: str, pairs: Sequence[TrainingExample], settings: PairTrainingSettings, output: Path, seed: int
+    base: str,
+    pairs: Sequence[TrainingExample],
+    settings: PairTrainingSettings,
+    output: Path,
+    seed: int,
+    *,
+    should_stop: Callable[[], bool] = lambda: False,
 ) -> PairTrainingSummary:
     """Train a pair model from a policy's body and save it; the same call gives the same bytes.
 
@@ -89,12 +95,14 @@ def train_pair_model(
         settings: Steps, rates, share of held-out prompts.
         output: The folder to fill; it appears only when it is whole, and takes the place of an older one.
         seed: The run's seed.
+        should_stop: Asked after every step; a training that stops begins anew the next time.
 
     Returns:
         Accuracy and temperature on held-out prompts, and what was dropped.
 
     Raises:
         DataError: If an example has no pair, or fewer than two prompts have a pair of different texts.
+        Preempted: If asked to stop.
     """
     policy = load_policy(base, ModelSettings())
     body = policy.model.base_model
@@ -108,7 +116,7 @@ def train_pair_model(
     encoder = model.encoder(longest)
     train = _encode(encoder, [pair for pair in kept if pair.prompt.id not in held_out_prompts])
     held_out = _encode(encoder, [pair for pair in kept if pair.prompt.id in held_out_prompts])
-    losses = _fit(model, encoder, train, settings, seed)
+    losses = _fit(model, encoder, train, settings, seed, should_stop)
     logits = _symmetric_logits(model, encoder, held_out)
     model.facts = PairModelFacts(temperature=fit_temperature(logits), max_length=longest)
     summary = PairTrainingSummary(
@@ -199,7 +207,12 @@ def _batches(
 
 
 def _fit(
-    model: PairModel, encoder: PairEncoder, pairs: Sequence[LabelledPair], settings: PairTrainingSettings, seed: int
+    model: PairModel,
+    encoder: PairEncoder,
+    pairs: Sequence[LabelledPair],
+    settings: PairTrainingSettings,
+    seed: int,
+    should_stop: Callable[[], bool],
 ) -> list[float]:
     """Train in place; the loss of each step in nats."""
     optimizer = AdamW(model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True)
@@ -227,6 +240,8 @@ def _fit(
                     raise DataError(
                         f"the pair model's loss is {losses[-1]} at step {len(losses)}", hint="lower the rate"
                     )
+                if should_stop():
+                    raise Preempted(f"stopped in the pair model's training after step {len(losses)}")
                 counter.advance()
             epoch += 1
     model.eval()
