@@ -16,6 +16,7 @@ import typer
 from fairplay.cli.options import FORMAT, SEED, SET, Format
 from fairplay.cli.printing import print_json, print_table, rate
 from fairplay.errors import Preempted
+from fairplay.pipeline.signals import stop_on_signals
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,10 +45,9 @@ def demo(
     output: Format = FORMAT,
 ) -> None:
     """The whole loop on the embedded world, on a CPU, in minutes."""
-    from fairplay.pipeline.demo import demo_settings
-    from fairplay.pipeline.signals import stop_on_signals
-
     with stop_on_signals() as should_stop, resumable():
+        from fairplay.pipeline.demo import demo_settings
+
         settings = demo_settings(
             out, seed=seed, short=short, length_love=length_love, overrides=overrides, should_stop=should_stop
         )
@@ -68,22 +68,26 @@ def run(
     output: Format = FORMAT,
 ) -> None:
     """The whole self-play loop of a recipe; run again to resume."""
+    with stop_on_signals() as should_stop, resumable():
+        from fairplay.pipeline.settings import read_run_settings
+
+        settings = read_run_settings(recipe, [*overrides, *([] if seed is None else [f"seed={seed}"])])
+        if dry_run:
+            _print_plan(settings, output)
+        else:
+            _run(settings, out or Path("runs") / settings.name, fork=fork, output=output, should_stop=should_stop)
+
+
+def _print_plan(settings: "RunSettings", output: Format) -> None:
     from fairplay.pipeline.loop import check_settings
     from fairplay.pipeline.plan import run_plan
-    from fairplay.pipeline.settings import read_run_settings
-    from fairplay.pipeline.signals import stop_on_signals
 
-    settings = read_run_settings(recipe, [*overrides, *([] if seed is None else [f"seed={seed}"])])
-    if dry_run:
-        check_settings(settings)
-        plan = run_plan(settings)
-        if output is Format.json:
-            print_json(plan)
-        else:
-            print_table(("what", "how much"), [(key.replace("_", " "), value) for key, value in plan.items()])
-        return
-    with stop_on_signals() as should_stop, resumable():
-        _run(settings, out or Path("runs") / settings.name, fork=fork, output=output, should_stop=should_stop)
+    check_settings(settings)
+    plan = run_plan(settings)
+    if output is Format.json:
+        print_json(plan)
+    else:
+        print_table(("what", "how much"), [(key.replace("_", " "), value) for key, value in plan.items()])
 
 
 def report(

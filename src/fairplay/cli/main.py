@@ -21,6 +21,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     epilog="Exit codes: 0 ok, 2 settings, 3 data, 4 resource, 5 external service, 6 locked, 75 stopped and resumable.",
 )
+INTERRUPTED = 130  # what shells report for Ctrl-C in a verb that has nothing to resume
 TOLD_BY_DEFAULT = ("fairplay.pipeline", "fairplay.starter")  # a line a stage; the bars tell the rest
 for module in (loop_verbs, stage_verbs, data_verbs):
     module.register(app)
@@ -60,9 +61,9 @@ def run(arguments: list[str]) -> int:
     except FairplayError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return error.exit_code
-    except KeyboardInterrupt:
-        print("stopped at once; everything committed is kept, run the same command again to resume", file=sys.stderr)
-        return Preempted.exit_code
+    except (KeyboardInterrupt, typer.Abort):
+        print("stopped", file=sys.stderr)
+        return INTERRUPTED
     except Exception as error:
         # click's own exceptions know their message and exit code; anything else is a defect and keeps its traceback.
         show, code = getattr(error, "show", None), getattr(error, "exit_code", None)

@@ -19,6 +19,7 @@ from fairplay.storage.settings_file import apply_overrides, build_settings, read
 from fairplay.training.settings import TrainingSettings
 
 logger = logging.getLogger(__name__)
+NEW_OBJECTIVE = "objective.name="
 
 
 @dataclass(frozen=True)
@@ -116,6 +117,8 @@ _AT_LEAST_ONE = ("num_iterations", "shard_size")
 
 
 def _complete(document: dict[str, Any], overrides: list[str], name: str) -> dict[str, Any]:
+    if any(override.startswith(NEW_OBJECTIVE) for override in overrides):
+        document = {**document, "objective": {}}  # another objective does not take the parameters of the recipe's
     completed = apply_overrides(document, overrides)
     if isinstance(completed.get("objective"), str):
         completed["objective"] = {"name": completed["objective"]}

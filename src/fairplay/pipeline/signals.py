@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from fairplay.errors import Preempted
+
 logger = logging.getLogger(__name__)
 
 
@@ -18,13 +20,16 @@ def stop_on_signals() -> Iterator[Callable[[], bool]]:
 
     Yields:
         A function that says whether a stop was asked for.
+
+    Raises:
+        Preempted: From wherever the process is, at the second signal.
     """
     asked = False
 
     def ask(number: int, frame: FrameType | None) -> None:
         nonlocal asked
         if asked:
-            raise KeyboardInterrupt
+            raise Preempted("stopped at once; everything committed is kept")
         asked = True
         logger.warning("%s: stopping at the next commit; once more to stop at once", signal.Signals(number).name)
 
