@@ -32,7 +32,8 @@ HEAD = """\
 by `fairplay objectives --docs docs`; a test holds it to the table. `fairplay objectives NAME` prints one of them.
 
 The loss is of one example; a step's loss is the mean over its examples, whatever the micro-batches and ranks.
-Where "elsewhere" speaks of TRL, [a measurement](../benchmarks/RESULTS.md) stands behind it.
+What "elsewhere" says of other libraries comes from their source; TRL's losses [were run beside
+these](../benchmarks/RESULTS.md).
 
 ```text
 {notation}

@@ -53,9 +53,7 @@ def evaluate(
         DataError: If the batch lacks what the objective needs.
     """
     check_batch(objective, batch, totals)
-    comparisons = _seat(objective, batch, objective.comparison(batch), seed)
-    anchor, next_state = objective.anchor(comparisons, objective.initial_state if state is None else state)
-    comparisons = objective.matching(replace(comparisons, anchor=anchor))
+    comparisons, next_state = compare(objective, batch, seed=seed, state=state)
 
     losses = torch.zeros_like(comparisons.chosen.logps)
     for term in objective.terms:
@@ -75,6 +73,22 @@ def evaluate(
         margins=paired.chosen.rewards - paired.rejected.rewards,
         state=next_state,
     )
+
+
+def compare(
+    objective: Objective, batch: PreferenceBatch, *, seed: int, state: State | None
+) -> tuple[Comparisons, State]:
+    """The objective's rows with their rewards and anchor, as its terms read them, and the state for the next step.
+
+    Args:
+        objective: What is minimised.
+        batch: A batch that has what the objective needs.
+        seed: The run's seed.
+        state: The anchor's state from the last step; the initial one by default.
+    """
+    comparisons = _seat(objective, batch, objective.comparison(batch), seed)
+    anchor, next_state = objective.anchor(comparisons, objective.initial_state if state is None else state)
+    return objective.matching(replace(comparisons, anchor=anchor)), next_state
 
 
 def token_gradient(
