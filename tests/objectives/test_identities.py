@@ -165,6 +165,20 @@ def test_rspo_pulls_towards_its_anchor_with_the_gradients_of_both_kl_divergences
     torch.testing.assert_close(ours, exact, rtol=1e-12, atol=1e-15)
 
 
+def test_rspo_with_doubled_weights_is_its_authors_loss_of_a_pair():
+    """Written out from xiaohangt/RSPO sppo/trainer_reg.py: squares halved, regularisers summed over the pair."""
+    policy, previous, anchor = (
+        torch.tensor(x, dtype=torch.float64) for x in ([-2.0, -7.0], [-3.0, -5.0], [-4.0, -4.5])
+    )
+    batch = every_response(policy, previous, {"anchor_logratios": anchor - previous})
+    won = torch.tensor([0.9, 0.2], dtype=torch.float64)
+    batch = replace(batch, columns={"win_rates": won})
+    squares = ((policy - previous - 1000.0 * (won - 0.5)) ** 2).sum() / 2
+    reverse, forward = ((policy - anchor) ** 2).sum(), (anchor - policy).clamp(max=10.0).exp().sum()
+    ours = loss_of("rspo", {"eta": 1000.0, "lam_f": 2 * 0.1, "lam_r": 2 * 0.5}, batch)
+    assert ours == pytest.approx(float(squares + 0.1 * forward + 0.5 * reverse), rel=1e-14)
+
+
 def test_rspo_has_no_gradient_of_the_forward_kl_where_the_ratio_is_clipped():
     policy = torch.tensor([-30.0, -1.0, -1.0], dtype=torch.float64, requires_grad=True)
     batch = every_response(policy, policy.detach(), {"anchor_logratios": torch.tensor([25.0, 0.0, 0.0])})
