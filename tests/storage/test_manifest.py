@@ -70,6 +70,18 @@ def test_the_place_of_a_local_file_does_not_change_its_digest(tmp_path):
     assert content_digest("owner/model") == "owner/model"
 
 
+def test_a_home_folder_is_read_and_a_path_with_nothing_there_is_no_hub_id(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "weights").write_text("1")
+    before = content_digest("~/model")
+    (tmp_path / "model" / "weights").write_text("2")
+    assert content_digest("~/model") != before
+    for missing in ("~/nothing", "./nothing", "/nothing", "a/b/c", "../x", ""):
+        with pytest.raises(DataError, match="no such file or folder"):
+            content_digest(missing)
+
+
 FILL = """
 import pathlib, resource, signal, sys
 from fairplay.errors import ResourceError

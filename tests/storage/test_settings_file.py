@@ -1,3 +1,6 @@
+import os
+import subprocess
+import sys
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -9,8 +12,10 @@ from fairplay.storage.settings_file import (
     build_settings,
     dump_yaml,
     parse_yaml,
+    read_yaml,
     settings_difference,
     settings_document,
+    without,
 )
 
 
@@ -49,6 +54,51 @@ def test_all_faults_are_named_at_once_with_the_nearest_name():
 def test_a_key_written_twice_is_refused_with_its_line():
     with pytest.raises(SettingsError, match="line 2, column 1: key `seed` twice"):
         parse_yaml("seed: 1\nseed: 2", "r.yaml")
+
+
+@pytest.mark.parametrize("text", ["? [a]\n: 1", "? {a: b}\n: 1"])
+def test_a_key_that_is_no_text_is_refused_with_its_place(text):
+    with pytest.raises(SettingsError, match="line 1, column 3: a key must be plain text"):
+        parse_yaml(text, "r.yaml")
+
+
+def test_merge_keys_fill_in_what_is_not_written():
+    text = "z: &z {x: 0, z: 0}\nbase: &base {<<: *z, x: 1, y: 1}\nown: {<<: *base, y: 2}"
+    assert parse_yaml(text, "r.yaml")["own"] == {"x": 1, "y": 2, "z": 0}
+    nested = "a: &a {x: 0}\nown:\n  <<: &b {<<: *a, x: 1}\n  y: 2\n  inner: *b"
+    assert parse_yaml(nested, "r.yaml")["own"] == {"x": 1, "y": 2, "inner": {"x": 1}}
+
+
+def test_true_is_not_a_number():
+    with pytest.raises(SettingsError) as fault:
+        build_settings(Outer, parse_yaml("seed: true\ntraining: {learning_rate: no}", "r.yaml"), "r.yaml")
+    assert "r.yaml: seed: must be a number, is true" in str(fault.value)
+    assert "r.yaml: training.learning_rate: must be a number, is false" in str(fault.value)
+
+
+def test_one_text_where_a_list_of_texts_belongs_is_a_list_of_one():
+    assert build_settings(Outer, {"training": {"names": "x"}}, "r").training.names == ("x",)
+    with pytest.raises(SettingsError, match="a list"):
+        build_settings(Outer, {"training": {"names": 3}}, "r")
+
+
+READ = """
+import pathlib, sys
+from fairplay.storage.settings_file import read_yaml
+print(ascii(read_yaml(pathlib.Path(sys.argv[1]))))
+"""
+
+
+def test_settings_are_read_as_utf_8_whatever_the_locale(tmp_path):
+    (tmp_path / "r.yaml").write_bytes("name: Łódź".encode())
+    environment = os.environ | {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    command = [sys.executable, "-c", READ, str(tmp_path / "r.yaml")]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ascii(read_yaml(tmp_path / "r.yaml")) == ascii({"name": "Łódź"})
+
+
+def test_keys_can_be_left_out_at_any_depth():
+    assert without({"a": {"b": 1, "c": 2}, "d": 3}, {"a.b", "d", "c"}) == {"a": {"c": 2}}
 
 
 @pytest.mark.parametrize("text", ["!!python/object/apply:os.system ['true']", "a: [", "- 1", "just words"])

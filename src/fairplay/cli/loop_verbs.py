@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from fairplay.pipeline.settings import RunSettings
+    from fairplay.storage.run_directory import RunDirectory
 
 
 def register(app: typer.Typer) -> None:
@@ -45,13 +46,16 @@ def demo(
     output: Format = FORMAT,
 ) -> None:
     """The whole loop on the embedded world, on a CPU, in minutes."""
-    with stop_on_signals() as should_stop, resumable():
+    with stop_on_signals() as should_stop, resumable() as resume:
         from fairplay.pipeline.demo import demo_settings
+        from fairplay.storage.run_directory import RunDirectory
 
+        if fork:
+            RunDirectory(out).check_started()
         settings = demo_settings(
             out, seed=seed, short=short, length_love=length_love, overrides=overrides, should_stop=should_stop
         )
-        _run(settings, out, fork=fork, output=output, should_stop=should_stop)
+        _run(settings, out, resume if fork else None, output=output, should_stop=should_stop)
 
 
 def run(
@@ -68,14 +72,15 @@ def run(
     output: Format = FORMAT,
 ) -> None:
     """The whole self-play loop of a recipe; run again to resume."""
-    with stop_on_signals() as should_stop, resumable():
+    with stop_on_signals() as should_stop, resumable() as resume:
         from fairplay.pipeline.settings import read_run_settings
 
         settings = read_run_settings(recipe, [*overrides, *([] if seed is None else [f"seed={seed}"])])
         if dry_run:
             _print_plan(settings, output)
         else:
-            _run(settings, out or Path("runs") / settings.name, fork=fork, output=output, should_stop=should_stop)
+            place = out or Path("runs") / settings.name
+            _run(settings, place, resume if fork else None, output=output, should_stop=should_stop)
 
 
 def _print_plan(settings: "RunSettings", output: Format) -> None:
@@ -100,17 +105,20 @@ def report(
     _print_run(folder, rewrite_report(folder), output)
 
 
-def _run(settings: "RunSettings", out: Path, *, fork: bool, output: Format, should_stop: "Callable[[], bool]") -> None:
-    from fairplay.pipeline.loop import run_loop
+def _run(
+    settings: "RunSettings", out: Path, fork: "Resume | None", *, output: Format, should_stop: "Callable[[], bool]"
+) -> None:
+    from fairplay.pipeline.loop import check_settings, run_loop
     from fairplay.storage.run_directory import RunDirectory
 
-    directory = RunDirectory(out).fork() if fork else RunDirectory(out)
+    check_settings(settings)
+    directory = fork.fork(RunDirectory(out)) if fork else RunDirectory(out)
     page = run_loop(settings, directory, should_stop=should_stop)
     _print_run(directory.path, page, output)
 
 
 def _print_run(folder: Path, page: Path, output: Format) -> None:
-    results = json.loads((folder / "results.json").read_text())
+    results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
     if output is Format.json:
         print_json({**results, "report": str(page)})
         return
@@ -138,11 +146,37 @@ def _row(iteration: int, opponent: str, row: dict[str, Any]) -> tuple[object, ..
     )
 
 
+class Resume:
+    """The command that goes on with what this process began."""
+
+    def __init__(self, arguments: list[str]) -> None:
+        self.arguments = arguments
+
+    def __str__(self) -> str:
+        return shlex.join(["fairplay", *self.arguments])
+
+    def fork(self, run: "RunDirectory") -> "RunDirectory":
+        """Fork a run and say where; the command goes on with the fork from now on."""
+        forked = run.fork()
+        self.arguments = in_fork(self.arguments, forked.path)
+        print(f"forked {run.path} to {forked.path}; if this stops, resume with: {self}", file=sys.stderr)
+        return forked
+
+
+def in_fork(arguments: list[str], folder: Path) -> list[str]:
+    """The arguments with `--out FOLDER` where `--fork` was."""
+    kept: list[str] = []
+    for before, argument in zip(["", *arguments], arguments, strict=False):
+        if before != "--out" and argument != "--out" and not argument.startswith("--out="):
+            kept += ["--out", str(folder)] if argument == "--fork" else [argument]
+    return kept
+
+
 @contextmanager
-def resumable() -> Iterator[None]:
+def resumable() -> Iterator[Resume]:
     """Add to a clean stop the command that resumes."""
+    resume = Resume(sys.argv[1:])
     try:
-        yield
+        yield resume
     except Preempted as stop:
-        command = shlex.join(["fairplay", *sys.argv[1:]])
-        raise Preempted(f"{stop.message}\nresume with: {command}") from stop
+        raise Preempted(f"{stop.message}\nresume with: {resume}") from stop

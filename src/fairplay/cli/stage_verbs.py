@@ -104,18 +104,19 @@ def train(
     output: Format = FORMAT,
 ) -> None:
     """Train with any objective on existing preference data; run again to resume."""
-    from fairplay.pipeline.offline import OfflineData, train_offline
+    from fairplay.pipeline.offline import OfflineData, check_settings, train_offline
     from fairplay.pipeline.settings import read_train_settings
     from fairplay.pipeline.signals import stop_on_signals
     from fairplay.storage.run_directory import RunDirectory
 
     settings = read_train_settings(recipe, [*overrides, *([] if seed is None else [f"seed={seed}"])])
-    with stop_on_signals() as should_stop, resumable():
+    check_settings(settings)
+    with stop_on_signals() as should_stop, resumable() as resume:
         run = RunDirectory(out or Path("runs") / settings.name)
         done = train_offline(
             settings,
             OfflineData(data, held_out, num_held_out),
-            run.fork() if fork else run,
+            resume.fork(run) if fork else run,
             should_stop=should_stop,
         )
     _tell(done, output)

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from fairplay.data.sources import Files, open_source
 from fairplay.generation.contract import Engine
 from fairplay.generation.table import build_engine
 from fairplay.oracles.rule import function_source
@@ -16,7 +17,7 @@ from fairplay.oracles.settings import OracleSettings
 from fairplay.pipeline.settings import RunSettings, TrainRunSettings
 from fairplay.records import Dropped, Prompt, ResponseGroup
 from fairplay.seeds import stable_seed
-from fairplay.storage.digests import content_digest
+from fairplay.storage.digests import content_digest, sha256_file, sha256_value
 from fairplay.storage.run_directory import RunDirectory
 from fairplay.storage.shards import run_sharded
 
@@ -46,10 +47,17 @@ class RunContext:
     _digests: dict[str, str] = field(default_factory=dict)
 
     def digest(self, source: str) -> str:
-        """Content hash of a file or folder named in the recipe, computed once."""
+        """Content hash of a model named in the recipe, computed once."""
         if source not in self._digests:
             self._digests[source] = content_digest(source)
         return self._digests[source]
+
+    def data_digest(self, source: str) -> str:
+        """Content hash of data named in the recipe, computed once."""
+        key = f"data: {source}"
+        if key not in self._digests:
+            self._digests[key] = data_digest(source)
+        return self._digests[key]
 
     def policy(self, iteration: int) -> str:
         """Where the policy lies that an iteration ended with; 0 is the one that the run starts from."""
@@ -75,6 +83,19 @@ class RunContext:
         document = asdict(oracle)
         source = document.pop("model") or function_source(oracle.function)
         return document, {role: self.digest(source)}
+
+
+def data_digest(source: str) -> str:
+    """What identifies the data behind a source: the bytes of the files that are read, or the id on the hub.
+
+    Raises:
+        DataError: If there is no such data.
+    """
+    opened = open_source(source)
+    if not isinstance(opened, Files):
+        return opened.name
+    digests = {path.name: sha256_file(path) for path in opened.paths}
+    return sha256_value(digests) if len(digests) > 1 else next(iter(digests.values()))
 
 
 class LazyEngine:

@@ -145,7 +145,7 @@ def evaluation_stage(context: RunContext, iteration: int) -> Manifest:
         "oracle": oracle_settings,
     }
     inputs = {
-        "prompts": context.digest(evaluation.prompts),
+        "prompts": context.data_digest(evaluation.prompts),
         "policy": context.policy_digest(iteration),
         **{
             f"opponent {name}": context.stage_content(number, EVALUATION)

@@ -17,9 +17,10 @@ from fairplay.pipeline.context import RunContext
 from fairplay.pipeline.evaluate_stage import evaluation_stage
 from fairplay.pipeline.report_stage import write_run_report
 from fairplay.pipeline.results import write_results
-from fairplay.pipeline.settings import RunSettings, split_objective
+from fairplay.pipeline.settings import RunSettings, run_identity, split_objective
 from fairplay.pipeline.stages import checkpoint_stage, examples_stage, preferences_stage, prompts_stage, responses_stage
 from fairplay.storage.locking import lock
+from fairplay.storage.manifest import refuse_damage
 from fairplay.storage.run_directory import SETTINGS_NAME, RunDirectory
 from fairplay.storage.settings_file import build_settings, read_yaml, settings_document
 from fairplay.training.guard import check_objective
@@ -83,8 +84,7 @@ def run_loop(settings: RunSettings, run: RunDirectory, *, should_stop: Callable[
         Preempted: If `should_stop` said so.
     """
     check_settings(settings)
-    run.open(settings_document(settings))
-    with lock(run.path):
+    with run.open(settings_document(settings), identity=run_identity):
         context = RunContext(run, settings, should_stop)
         evaluation_stage(context, 0)
         for iteration in range(1, settings.num_iterations + 1):
@@ -103,10 +103,20 @@ def rewrite_report(folder: Path) -> Path:
     """Write results and report of a finished run again, from its folder alone.
 
     Raises:
-        DataError: If a stage of the run is not finished.
-        SettingsError: If the folder is no run.
+        DataError: If a stage of the run is not finished, or damaged since.
+        SettingsError: If the folder is no self-play run.
+        LockedError: If another process works in the folder.
     """
-    settings = build_settings(RunSettings, read_yaml(folder / SETTINGS_NAME), str(folder / SETTINGS_NAME))
-    context = RunContext(RunDirectory(folder), settings, lambda: False)
-    write_results(context)
-    return write_run_report(context)
+    path = folder / SETTINGS_NAME
+    document = read_yaml(path)
+    if "data" in document:
+        raise SettingsError(
+            f"{folder}: an offline training has no report", hint="`fairplay train` prints its figures when run again"
+        )
+    run = RunDirectory(folder)
+    context = RunContext(run, build_settings(RunSettings, document, str(path)), lambda: False)
+    with lock(folder):
+        for stage_folder, manifest in run.manifests():
+            refuse_damage(stage_folder, manifest)
+        write_results(context)
+        return write_run_report(context)

@@ -3,7 +3,7 @@
 Left out: the training itself (`training/`). Floor 7. The folder has the layout of a run with one iteration.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,16 +11,15 @@ from typing import Any
 from fairplay.data.reading import read_examples
 from fairplay.errors import DataError
 from fairplay.objectives.table import build_objective
-from fairplay.pipeline.context import CHECKPOINT, EXAMPLES, count_reasons
-from fairplay.pipeline.settings import TrainRunSettings, split_objective
+from fairplay.pipeline.context import CHECKPOINT, EXAMPLES, count_reasons, data_digest
+from fairplay.pipeline.settings import MAY_CHANGE, TrainRunSettings, split_objective
 from fairplay.pipeline.stages import EXAMPLES_NAME, HELD_OUT_NAME, train_stage
 from fairplay.records import TrainingExample
 from fairplay.seeds import stable_seed
 from fairplay.storage.digests import content_digest
-from fairplay.storage.locking import lock
 from fairplay.storage.manifest import Manifest
-from fairplay.storage.run_directory import RunDirectory, Stage, StageOutcome
-from fairplay.storage.settings_file import settings_document
+from fairplay.storage.run_directory import SETTINGS_NAME, RunDirectory, Stage, StageOutcome
+from fairplay.storage.settings_file import build_settings, settings_document, without
 from fairplay.storage.tables import write_records
 from fairplay.training.guard import check_objective
 
@@ -75,10 +74,26 @@ def data_stage(run: RunDirectory, settings: TrainRunSettings, data: OfflineData)
         return StageOutcome(num_in, len(kept), count_reasons(loaded.dropped), results)
 
     decisive = {"seed": settings.seed, "num_held_out": data.num_held_out, "objective": settings.objective}
-    inputs = {"data": content_digest(data.source)}
+    inputs = {"data": data_digest(data.source)}
     if data.held_out:
-        inputs["held_out"] = content_digest(data.held_out)
+        inputs["held_out"] = data_digest(data.held_out)
     return run.run_stage(Stage(EXAMPLES, 1, decisive, inputs), fill)
+
+
+def check_settings(settings: TrainRunSettings) -> None:
+    """Refuse, before anything is written, an objective that is not known, or parameters that it doesn't take."""
+    build_objective(*split_objective(settings.objective))
+
+
+def _identity(document: Mapping[str, Any]) -> dict[str, Any]:
+    """What of an offline training's settings must be equal for it to go on; its data's places may change."""
+    recipe = build_settings(TrainRunSettings, without(document, {"data"}), SETTINGS_NAME)
+    data = build_settings(OfflineData, document.get("data", {}), SETTINGS_NAME)
+    return {
+        **without(settings_document(recipe), MAY_CHANGE),
+        "num_held_out": data.num_held_out,
+        "other_held_out": bool(data.held_out),
+    }
 
 
 def train_offline(
@@ -94,9 +109,8 @@ def train_offline(
         DataError: If the data lack what the objective needs.
         Preempted: If `should_stop` said so.
     """
-    build_objective(*split_objective(settings.objective))
-    run.open({**settings_document(settings), "data": settings_document(data)})
-    with lock(run.path):
+    check_settings(settings)
+    with run.open({**settings_document(settings), "data": settings_document(data)}, identity=_identity):
         read = data_stage(run, settings, data)
         digest = content_digest(settings.model)
         trained = train_stage(

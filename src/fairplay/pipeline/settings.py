@@ -4,6 +4,7 @@ Left out: what the parts mean (see their own `settings.py`). Floor 7; imports no
 """
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from math import isfinite
 from pathlib import Path
@@ -15,10 +16,15 @@ from fairplay.generation.settings import GenerationSettings
 from fairplay.models.settings import ModelSettings
 from fairplay.oracles.settings import OracleSettings
 from fairplay.preferences.settings import SelectionSettings
-from fairplay.storage.settings_file import apply_overrides, build_settings, read_yaml
+from fairplay.storage.run_directory import SETTINGS_NAME
+from fairplay.storage.settings_file import apply_overrides, build_settings, read_yaml, settings_document, without
 from fairplay.training.settings import TrainingSettings
 
 logger = logging.getLogger(__name__)
+# What may change when a run goes on. Places: each stage's fingerprint judges what lies there by its content.
+_PLACES = ("model", "prompts.data", "oracle.model", "evaluation.prompts", "evaluation.judge.model")
+_MOVES_NO_BYTE = ("training.report_to", "training.save_steps")
+MAY_CHANGE = frozenset({*_PLACES, *_MOVES_NO_BYTE})
 NEW_OBJECTIVE = "objective.name="
 
 
@@ -53,11 +59,15 @@ class TrainRunSettings:
     """
 
     model: str
-    name: str = ""
+    name: str
     seed: int = 0
     loading: ModelSettings = field(default_factory=ModelSettings)
     objective: dict[str, Any] = field(default_factory=lambda: {"name": "dpo"})
     training: TrainingSettings = field(default_factory=TrainingSettings)
+
+    def __post_init__(self) -> None:
+        if fault := _fault_of_name(self.name):
+            raise ValueError(fault)
 
 
 @dataclass(frozen=True)
@@ -86,7 +96,7 @@ class RunSettings:
     prompts: PromptSettings
     oracle: OracleSettings
     evaluation: EvaluationSettings
-    name: str = ""
+    name: str
     seed: int = 0
     num_iterations: int = 3
     reference: Literal["previous", "start"] = "previous"
@@ -102,6 +112,8 @@ class RunSettings:
         faults = [
             f"{key}: must be at least 1, is {getattr(self, key)}" for key in _AT_LEAST_ONE if getattr(self, key) < 1
         ]
+        if fault := _fault_of_name(self.name):
+            faults.append(fault)
         if not (isfinite(self.learning_rate_decay) and self.learning_rate_decay > 0):
             faults.append(f"learning_rate_decay: must be above 0, is {self.learning_rate_decay}")
         if faults:
@@ -114,6 +126,17 @@ class RunSettings:
 
 
 _AT_LEAST_ONE = ("num_iterations", "shard_size")
+
+
+def _fault_of_name(name: str) -> str:
+    """What keeps a run's name from being the name of its folder; empty if nothing does."""
+    fits = name not in ("", ".", "..") and name.isprintable() and not {"/", "\\"} & set(name)
+    return "" if fits else f"name: must be the name of a folder, is {name!r}"
+
+
+def run_identity(document: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a self-play run's settings must be equal for it to go on, with today's default where one is not there."""
+    return without(settings_document(build_settings(RunSettings, document, SETTINGS_NAME)), MAY_CHANGE)
 
 
 def _complete(document: dict[str, Any], overrides: list[str], name: str) -> dict[str, Any]:

@@ -96,7 +96,10 @@ def prompts_stage(context: RunContext, iteration: int) -> Manifest:
         write_records(folder / "prompts.parquet", chosen, Prompt)
         return StageOutcome(len(prompts) + len(dropped), len(chosen), count_reasons(dropped))
 
-    data = {"data": context.digest(settings.prompts.data), "held_out": context.digest(settings.evaluation.prompts)}
+    data = {
+        "data": context.data_digest(settings.prompts.data),
+        "held_out": context.data_digest(settings.evaluation.prompts),
+    }
     decisive = {"seed": settings.seed, "num_per_iteration": number, "num_iterations": count if number == 0 else 0}
     return context.run.run_stage(Stage(PROMPTS, iteration, decisive, data), fill)
 
@@ -265,7 +268,8 @@ def train_stage(
         num_in = summary.examples + len(summary.dropped)
         return StageOutcome(num_in, summary.examples, dropped, results, summary.tokens, logs=TRAINING_LOGS)
 
-    training = {key: value for key, value in settings_document(settings.training).items() if key != "report_to"}
+    moves_no_byte = ("report_to", "save_steps")
+    training = {key: value for key, value in settings_document(settings.training).items() if key not in moves_no_byte}
     decisive = {
         "seed": settings.seed,
         "objective": settings.objective,

@@ -7,13 +7,19 @@ written. Floor 2.
 import errno
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from fairplay.errors import ResourceError
 
 TEMPORARY_SUFFIX = ".partial"
+# What only a write can meet, and what a path that can't be written to meets: reading an input gives the latter too.
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
+_NO_PLACE = (
+    *(errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR, errno.EEXIST, errno.EISDIR),
+    *(errno.ENAMETOOLONG, errno.ELOOP),
+)
 
 
 def fsync_folder(folder: Path) -> None:
@@ -38,15 +44,27 @@ def temporary_sibling(path: Path) -> Path:
 
 @contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
-    """Turn a full or read-only disk into a `ResourceError` that names the path; nothing finished is touched."""
+    """Turn a path that can't be written to into a `ResourceError`; for blocks that do nothing but write there."""
+    with _told(path, (*_NO_ROOM, *_NO_PLACE), "name another place, or mend this one"):
+        yield
+
+
+@contextmanager
+def full_disk(path: Path) -> Iterator[None]:
+    """Turn a full or read-only disk into a `ResourceError`; for blocks that read other files too."""
+    with _told(path, _NO_ROOM, "free some space, or name another place"):
+        yield
+
+
+@contextmanager
+def _told(path: Path, numbers: Collection[int], mend: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EACCES, errno.EPERM):
+        if error.errno is None or error.errno not in numbers:
             raise
         raise ResourceError(
-            f"{path}: can't write ({os.strerror(error.errno)})",
-            hint="free some space or choose another folder with --out, then run the same command again to resume",
+            f"{path}: can't write ({os.strerror(error.errno)})", hint=f"{mend}, then run the same command again"
         ) from error
 
 
@@ -83,7 +101,9 @@ def folder_atomic(folder: Path) -> Iterator[Path]:
     with disk_errors(folder):
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
+    with full_disk(folder):
         yield temporary
+    with disk_errors(folder):
         for path in sorted(temporary.rglob("*")):
             if path.is_file():
                 fsync_file(path)

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from fairplay.errors import LockedError
+from fairplay.storage.atomic import disk_errors
 
 LOCK_NAME = ".lock"
 
@@ -22,16 +23,19 @@ def lock(folder: Path) -> Iterator[None]:
 
     Raises:
         LockedError: If another process holds it; the message names host and process id.
+        ResourceError: If the folder can't be written.
     """
     path = folder / LOCK_NAME
-    with path.open("a+") as file:
+    with disk_errors(path):
+        held = path.open("a+", encoding="utf-8")
+    with held as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             file.seek(0)
             holder = file.read().strip() or "unknown"
             raise LockedError(
-                f"{folder}: another process works here ({holder})", hint="wait for it, or choose another --out"
+                f"{folder}: another process works here ({holder})", hint="wait for it, or choose another folder"
             ) from error
         file.seek(0)
         file.truncate()

@@ -88,7 +88,7 @@ def read_manifest(folder: Path) -> Manifest:
     if not path.is_file():
         raise DataError(f"{folder}: no {MANIFEST_NAME}, so this stage is not finished", hint="run the recipe again")
     try:
-        document = json.loads(path.read_text())
+        document = json.loads(path.read_text(encoding="utf-8"))
         stored = (document.pop("fingerprint"), document.pop("content"))
         manifest = Manifest(**{**document, "logs": tuple(document["logs"])})
     except (ValueError, TypeError, KeyError) as error:
@@ -98,6 +98,17 @@ def read_manifest(folder: Path) -> Manifest:
     if stored != (manifest.fingerprint, manifest.content):
         raise DataError(f"{path}: changed after it was written", hint="remove this stage's folder and run again")
     return manifest
+
+
+def refuse_damage(folder: Path, manifest: Manifest) -> None:
+    """Refuse a finished stage whose files are not those that it was finished with.
+
+    Raises:
+        DataError: With every file that is missing or whose bytes differ.
+    """
+    faults = verify_files(folder, manifest)
+    if faults:
+        raise DataError("; ".join(faults), hint=f"remove {folder} and run again to make it anew")
 
 
 def verify_files(folder: Path, manifest: Manifest) -> list[str]:

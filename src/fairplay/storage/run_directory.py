@@ -1,6 +1,6 @@
 """A run directory: its settings, its stages, and the rule that finished work is never done again or silently reused.
 
-Left out: what the stages do (`pipeline/`). Floor 2.
+Left out: what the stages do, and which settings must stay as they are (`pipeline/`). Floor 2.
 
     runs/<name>/settings.yaml  iteration-1/{1-prompts,2-responses,...}/manifest.json  iteration-2/...  report/
 """
@@ -10,21 +10,23 @@ import json
 import logging
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from fairplay.errors import DataError, SettingsError
-from fairplay.storage.atomic import disk_errors, write_atomic
+from fairplay.storage.atomic import TEMPORARY_SUFFIX, disk_errors, folder_atomic, full_disk, write_atomic
 from fairplay.storage.digests import sha256_files
+from fairplay.storage.locking import LOCK_NAME, lock
 from fairplay.storage.manifest import (
     MANIFEST_NAME,
     Manifest,
     is_finished,
     read_manifest,
+    refuse_damage,
     stage_fingerprint,
-    verify_files,
     write_manifest,
 )
 from fairplay.storage.settings_file import dump_yaml, read_yaml, settings_difference
@@ -32,6 +34,9 @@ from fairplay.storage.settings_file import dump_yaml, read_yaml, settings_differ
 logger = logging.getLogger(__name__)
 SETTINGS_NAME = "settings.yaml"
 _STARTED_NAME = ".started.json"
+_MANIFESTS = f"iteration-*/*/{MANIFEST_NAME}"
+_COPIED_NAME = ".copied"  # in a fork: a stage of the run it came from, which counts once it is seen to fit here
+_NOT_FORKED = frozenset({SETTINGS_NAME, "report", "results.json"})
 _VERSIONS_OF = ("fairplay", "torch", "transformers", "tokenizers", "numpy", "pyarrow")
 
 
@@ -69,35 +74,57 @@ class RunDirectory:
 
     Args:
         path: The folder.
-        replace_stale: Run stages again whose settings or inputs changed (a forked run), instead of refusing.
     """
 
-    def __init__(self, path: Path, *, replace_stale: bool = False) -> None:
+    def __init__(self, path: Path) -> None:
         self.path = path
-        self.replace_stale = replace_stale
 
     def folder(self, iteration: int, name: str) -> Path:
         """Where a stage lies."""
         return self.path / f"iteration-{iteration}" / name
 
-    def open(self, settings: Mapping[str, Any]) -> None:
-        """Write the run's settings, or check that they are those of the run that is here already.
+    @contextmanager
+    def open(
+        self, settings: Mapping[str, Any], *, identity: Callable[[Mapping[str, Any]], Mapping[str, Any]] = dict
+    ) -> Iterator[None]:
+        """Hold the run's lock while the block runs, its settings written or found to be those it was started with.
+
+        Settings with which no stage was ever finished are overwritten.
+
+        Args:
+            settings: The settings, as plain data.
+            identity: From settings, those of an older release too, to what must be equal for the run to go on.
 
         Raises:
-            SettingsError: If a run with other settings is here; the message lists every difference.
+            SettingsError: If finished work of other settings is here; the message lists every difference.
+            LockedError: If another process works here.
             ResourceError: If the folder can't be written.
         """
-        path = self.path / SETTINGS_NAME
         with disk_errors(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
-        if path.is_file() and not self.replace_stale:
-            changed = settings_difference(read_yaml(path), settings)
-            if changed:
-                raise SettingsError(
-                    f"{self.path}: this run was started with other settings:\n  " + "\n  ".join(changed),
-                    hint="undo the changes to resume it, add --fork to start a new run beside it, or choose --out",
-                )
-        write_atomic(path, dump_yaml(settings))
+        with lock(self.path):
+            path = self.path / SETTINGS_NAME
+            if path.is_file() and any(self.path.glob(_MANIFESTS)):
+                self._refuse_other(identity(settings), identity)
+            else:
+                write_atomic(path, dump_yaml(settings))
+            yield
+
+    def _refuse_other(
+        self, wanted: Mapping[str, Any], identity: Callable[[Mapping[str, Any]], Mapping[str, Any]]
+    ) -> None:
+        path = self.path / SETTINGS_NAME
+        try:
+            changed = settings_difference(identity(read_yaml(path)), wanted)
+        except SettingsError as error:
+            raise SettingsError(
+                f"{self.path}: holds a run of another kind or release:\n{error.message}", hint="choose another --out"
+            ) from error
+        if changed:
+            raise SettingsError(
+                f"{self.path}: this run was started with other settings:\n  " + "\n  ".join(changed),
+                hint="undo the changes to resume it, add --fork to start a new run beside it, or choose --out",
+            )
 
     def run_stage(self, stage: Stage, fill: Callable[[Path], StageOutcome]) -> Manifest:
         """Fill the stage's folder, or skip it if it is finished; the manifest is written last.
@@ -115,15 +142,17 @@ class RunDirectory:
         if is_finished(folder):
             manifest = read_manifest(folder)
             if manifest.fingerprint == fingerprint:
-                _refuse_damage(folder, manifest)
+                refuse_damage(folder, manifest)
+                with disk_errors(folder):
+                    (folder / _COPIED_NAME).unlink(missing_ok=True)
                 logger.info("%s/%s: finished before, kept", folder.parent.name, folder.name)
                 return manifest
-            if not self.replace_stale:
+            if not _is_copied(folder):
                 _refuse_stale(folder, manifest, stage)
-            shutil.rmtree(folder)
+            _discard(folder)
         _prepare(folder, fingerprint)
         started = time.monotonic()
-        with disk_errors(folder):
+        with full_disk(folder):
             outcome = fill(folder)
         logs = outcome.logs
         files = {name: digest for name, digest in sha256_files(folder).items() if name.split("/")[0] not in logs}
@@ -149,24 +178,59 @@ class RunDirectory:
         """The manifest of a finished stage.
 
         Raises:
-            DataError: If the stage is not finished.
+            DataError: If the stage is not finished, or copied from another run and not seen to fit here yet.
         """
-        return read_manifest(self.folder(iteration, name))
+        folder = self.folder(iteration, name)
+        if _is_copied(folder):
+            raise DataError(f"{folder}: copied from another run, not used here yet", hint="run the recipe again")
+        return read_manifest(folder)
 
     def manifests(self) -> list[tuple[Path, Manifest]]:
         """Folder and manifest of every finished stage, by iteration and stage."""
-        paths = self.path.glob(f"iteration-*/*/{MANIFEST_NAME}")
-        found = [(path.parent, read_manifest(path.parent)) for path in paths]
+        folders = [path.parent for path in self.path.glob(_MANIFESTS)]
+        found = [(folder, read_manifest(folder)) for folder in folders if not _is_copied(folder)]
         return sorted(found, key=lambda item: (item[1].iteration, item[1].stage))
 
+    def check_started(self) -> None:
+        """Refuse a folder that holds no run.
+
+        Raises:
+            SettingsError: If there is no run.
+        """
+        if not (self.path / SETTINGS_NAME).is_file():
+            raise SettingsError(f"{self.path}: there is no run here to fork", hint="leave --fork out to start one")
+
     def fork(self) -> "RunDirectory":
-        """A new run beside this one that starts with its finished stages and redoes those that no longer fit."""
-        number = 1
-        while (target := self.path.with_name(f"{self.path.name}-fork{number}")).exists():
-            number += 1
-        with disk_errors(target):
-            shutil.copytree(self.path, target, ignore=shutil.ignore_patterns(".lock", "report", "results.json"))
-        return RunDirectory(target, replace_stale=True)
+        """A new run beside this one, with a copy of its finished stages; those that no longer fit are made anew there.
+
+        Raises:
+            SettingsError: If there is no run to fork.
+            LockedError: If another process works in it.
+            ResourceError: If the copy can't be written.
+        """
+        self.check_started()
+        with lock(self.path):
+            here = self.path if self.path.name not in ("", "..") else self.path.resolve()
+            number = 1
+            while (target := here.with_name(f"{here.name}-fork{number}")).exists():
+                number += 1
+            with folder_atomic(target) as copy:
+                for path in self._forked_files():
+                    place = copy / path.relative_to(self.path)
+                    place.parent.mkdir(parents=True, exist_ok=True)
+                    shutil.copy2(path, place)
+                for path in list(copy.glob(_MANIFESTS)):
+                    (path.parent / _COPIED_NAME).touch()
+        return RunDirectory(target)
+
+    def _forked_files(self) -> Iterator[Path]:
+        """Files of finished stages, and whatever lies beside the iterations, such as the demo's world."""
+        for path in sorted(self.path.rglob("*")):
+            top, *below = path.relative_to(self.path).parts
+            unfinished = top.startswith("iteration-") and not (below and is_finished(self.path / top / below[0]))
+            passing = path.name == LOCK_NAME or any(part.endswith(TEMPORARY_SUFFIX) for part in (top, *below))
+            if path.is_file() and not (top in _NOT_FORKED or unfinished or passing):
+                yield path
 
 
 def package_versions() -> dict[str, str]:
@@ -174,19 +238,24 @@ def package_versions() -> dict[str, str]:
     return {name: importlib.metadata.version(name) for name in _VERSIONS_OF}
 
 
+def _is_copied(folder: Path) -> bool:
+    return (folder / _COPIED_NAME).is_file()
+
+
+def _discard(folder: Path) -> None:
+    """Remove a stage; a kill half-way leaves one that is not finished, rather than a damaged one."""
+    with disk_errors(folder):
+        (folder / MANIFEST_NAME).unlink(missing_ok=True)
+        shutil.rmtree(folder)
+
+
 def _prepare(folder: Path, fingerprint: str) -> None:
     started = folder / _STARTED_NAME
-    if folder.exists() and (not started.is_file() or json.loads(started.read_text()) != fingerprint):
-        shutil.rmtree(folder)  # half-done work of other settings, never finished, never counted
+    if folder.exists() and not (started.is_file() and json.loads(started.read_bytes()) == fingerprint):
+        _discard(folder)  # half-done work of other settings, never finished, never counted
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     write_atomic(started, json.dumps(fingerprint))
-
-
-def _refuse_damage(folder: Path, manifest: Manifest) -> None:
-    faults = verify_files(folder, manifest)
-    if faults:
-        raise DataError("; ".join(faults), hint=f"remove {folder} and run again to make it anew")
 
 
 def _refuse_stale(folder: Path, manifest: Manifest, stage: Stage) -> None:

@@ -5,7 +5,7 @@ Left out: what the settings mean (each part has its own dataclass). The only pla
 
 import dataclasses
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,19 +19,21 @@ S = TypeVar("S")
 
 
 class _UniqueKeys(yaml.SafeLoader):
-    """A safe loader that refuses a key written twice (YAML would silently keep the last one)."""
+    """A safe loader that refuses a key written twice (YAML would silently keep the last one), or that is no text.
 
+    The check comes before merge keys (`<<`) are put in, whose keys may well be written again.
+    """
 
-def _mapping_without_duplicates(loader: yaml.SafeLoader, node: yaml.MappingNode) -> dict[Any, Any]:
-    seen: set[str] = set()
-    for key_node, _ in node.value:
-        if key_node.value in seen:
-            raise yaml.MarkedYAMLError(problem=f"key `{key_node.value}` twice", problem_mark=key_node.start_mark)
-        seen.add(key_node.value)
-    return dict(loader.construct_pairs(node, deep=True))
-
-
-_UniqueKeys.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping_without_duplicates)
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise yaml.MarkedYAMLError(problem="a key must be plain text", problem_mark=key.start_mark)
+            if key.value in seen:
+                raise yaml.MarkedYAMLError(problem=f"key `{key.value}` twice", problem_mark=key.start_mark)
+            seen.add(key.value)
+        return node
 
 
 def parse_yaml(text: str, source: str) -> dict[str, Any]:
@@ -62,7 +64,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         SettingsError: If there is no such file, or it is no YAML mapping.
     """
     try:
-        text = path.read_text()
+        text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
         raise SettingsError(f"{path}: can't read this settings file ({reason})") from error
@@ -110,11 +112,11 @@ def build_settings(settings_type: type[S], document: Mapping[str, Any], source: 
     Raises:
         SettingsError: With all faults at once, one a line, each with the key's whole name.
     """
-    faults = _unknown_keys(settings_type, document, "")
+    faults = _early_faults(settings_type, document, "")
     try:
         result = TypeAdapter(settings_type).validate_python(_known_only(settings_type, document))
     except ValidationError as error:
-        faults += [(_key(fault["loc"]), fault["msg"].removeprefix("Value error, "), "") for fault in error.errors()]
+        faults += [(_key(fault["loc"]), _problem(fault["msg"]), "") for fault in error.errors()]
     if faults:
         lines = [f"{source}: {key}: {problem}" for key, problem, _ in faults]
         hints = [hint for _, _, hint in faults if hint]
@@ -126,12 +128,17 @@ def _key(location: Sequence[int | str]) -> str:
     return ".".join(str(part) for part in location)
 
 
+def _problem(message: str) -> str:
+    return message.removeprefix("Value error, ").replace("a valid tuple", "a list")
+
+
 def _inner_types(settings_type: Any) -> dict[str, Any]:
     hints = typing.get_type_hints(settings_type)
     return {field.name: hints[field.name] for field in dataclasses.fields(settings_type)}
 
 
-def _unknown_keys(settings_type: Any, document: Mapping[str, Any], prefix: str) -> list[tuple[str, str, str]]:
+def _early_faults(settings_type: Any, document: Mapping[str, Any], prefix: str) -> list[tuple[str, str, str]]:
+    """Unknown keys, and `true` where a number belongs (which Python would take for 1): key, problem, hint."""
     known = _inner_types(settings_type)
     faults = []
     for key, value in document.items():
@@ -139,18 +146,22 @@ def _unknown_keys(settings_type: Any, document: Mapping[str, Any], prefix: str) 
         if key not in known:
             hint = nearest_hint(str(key), known)
             faults.append((name, "unknown setting", hint.replace("`", f"`{prefix}", 1) if "`" in hint else hint))
+        elif isinstance(value, bool) and known[key] in (int, float):
+            faults.append((name, f"must be a number, is {str(value).lower()}", ""))
         elif dataclasses.is_dataclass(known[key]) and isinstance(value, Mapping):
-            faults += _unknown_keys(known[key], value, f"{name}.")
+            faults += _early_faults(known[key], value, f"{name}.")
     return faults
 
 
 def _known_only(settings_type: Any, document: Mapping[str, Any]) -> dict[str, Any]:
+    """What `settings_type` knows of; a single text where a list of texts belongs becomes a list of one."""
     known = _inner_types(settings_type)
-    kept = {}
+    kept: dict[str, Any] = {}
     for key, value in document.items():
-        if key in known:
-            nested = dataclasses.is_dataclass(known[key]) and isinstance(value, Mapping)
-            kept[key] = _known_only(known[key], value) if nested else value
+        if key in known and dataclasses.is_dataclass(known[key]) and isinstance(value, Mapping):
+            kept[key] = _known_only(known[key], value)
+        elif key in known:
+            kept[key] = [value] if known[key] == tuple[str, ...] and isinstance(value, str) else value
     return kept
 
 
@@ -170,6 +181,15 @@ def _plain(value: Any) -> Any:
 def dump_yaml(document: Mapping[str, Any]) -> str:
     """Plain data as YAML text, keys in their order."""
     return yaml.safe_dump(dict(document), sort_keys=False, allow_unicode=True)
+
+
+def without(document: Mapping[str, Any], keys: Collection[str], prefix: str = "") -> dict[str, Any]:
+    """The document without some keys, inner ones as `training.save_steps`."""
+    return {
+        key: without(value, keys, f"{prefix}{key}.") if isinstance(value, Mapping) else value
+        for key, value in document.items()
+        if f"{prefix}{key}" not in keys
+    }
 
 
 def settings_difference(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
