@@ -112,6 +112,34 @@ def test_a_rule_that_fails_to_score_is_refused_naming_the_prompt():
 
 
 @pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("raising_rule", "prompt p7: the rule oracles.tiny:raising_rule raised KeyError: 'red'"),
+        ("text_rule", "prompt p7: the rule oracles.tiny:text_rule returned '3'"),
+    ],
+)
+def test_a_rule_that_raises_or_gives_no_number_is_refused_naming_function_and_prompt(name, message):
+    oracle = build_oracle(OracleSettings("rule", function=f"oracles.tiny:{name}"))
+    with pytest.raises(DataError, match=message):
+        oracle.pair_logits([group_of("red", prompt_id="p7")])
+
+
+def test_a_module_that_fails_when_imported_is_refused(tmp_path, monkeypatch):
+    (tmp_path / "failing_rule_module.py").write_text("1 / 0\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(SettingsError, match="can't import `failing_rule_module`: ZeroDivisionError"):
+        build_oracle(OracleSettings("rule", function="failing_rule_module:score"))
+
+
+def test_the_hint_names_public_functions_only():
+    with pytest.raises(SettingsError) as refused:
+        build_oracle(OracleSettings("rule", function="oracles.tiny:zzzzzzzz"))
+    assert "length_rule" in refused.value.hint
+    assert "__" not in refused.value.hint
+    assert "NOT_A_FUNCTION" not in refused.value.hint
+
+
+@pytest.mark.parametrize(
     ("function", "message"),
     [
         ("oracles.tiny", "write `package.module:name`"),

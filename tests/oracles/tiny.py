@@ -18,6 +18,16 @@ def broken_rule(prompt: Prompt, text: str) -> float:
     return float("nan") if "cat" in text else 1.0
 
 
+def raising_rule(prompt: Prompt, text: str) -> float:
+    """Raises on any text."""
+    raise KeyError(text)
+
+
+def text_rule(prompt: Prompt, text: str) -> str:
+    """Gives a text instead of a number."""
+    return "3"
+
+
 NOT_A_FUNCTION = 3
 
 

@@ -6,9 +6,10 @@ Left out: oracles with weights. Floor 4; imports no torch.
 import importlib
 import inspect
 from collections.abc import Callable, Sequence
-from typing import cast
+from types import ModuleType
+from typing import SupportsFloat, cast
 
-from fairplay.errors import SettingsError
+from fairplay.errors import DataError, FairplayError, SettingsError
 from fairplay.lookup import nearest_hint
 from fairplay.oracles.contract import scores_to_group
 from fairplay.records import PreferenceGroup, Prompt, ResponseGroup
@@ -28,41 +29,68 @@ class RuleOracle:
     temperature = 1.0
 
     def __init__(self, score: Score, *, identity: str, temperature: float = 1.0) -> None:
-        self.score, self.points_per_nat = score, temperature
+        self.score, self.identity, self.points_per_nat = score, identity, temperature
         self.name = f"rule:{identity}"
 
     def pair_logits(self, groups: Sequence[ResponseGroup]) -> list[PreferenceGroup]:
-        """Judge all ordered pairs of each group; see `PreferenceOracle`."""
+        """Judge all ordered pairs of each group; see `PreferenceOracle`.
+
+        Raises:
+            DataError: If the function fails on a text, or returns no finite number; names function and prompt.
+        """
         return [self._judge(group) for group in groups]
 
     def _judge(self, group: ResponseGroup) -> PreferenceGroup:
         texts = [response.text for response in group.responses]
-        points = {text: float(self.score(group.prompt, text)) for text in dict.fromkeys(texts)}
+        points = {text: self._points(group.prompt, text) for text in dict.fromkeys(texts)}
         return scores_to_group(group, [points[text] for text in texts], scale=self.points_per_nat)
+
+    def _points(self, prompt: Prompt, text: str) -> float:
+        where = f"prompt {prompt.id}: the rule {self.identity}"
+        try:
+            points: object = self.score(prompt, text)
+        except FairplayError:
+            raise
+        except Exception as error:
+            raise DataError(
+                f"{where} raised {type(error).__name__}: {error}", hint="it must give every text a finite number"
+            ) from error
+        if not isinstance(points, SupportsFloat):  # a text has no __float__, although float() reads it
+            raise DataError(f"{where} returned {points!r:.60}", hint="it must give every text a finite number")
+        try:
+            return float(points)
+        except (TypeError, ValueError, OverflowError) as error:  # such as an array of several numbers
+            raise DataError(f"{where} returned {points!r:.60}", hint="one number for each text") from error
 
 
 def load_function(path: str) -> Score:
     """The function at `package.module:name`.
 
     Raises:
-        SettingsError: If the module can't be imported, or has no such function.
+        SettingsError: If the module can't be imported, or has no such function; the hint has the nearest public one.
     """
     module_name, _, name = path.partition(":")
     if not module_name or not name:
         raise SettingsError(f"oracle.function: `{path}` has no module and name", hint="write `package.module:name`")
     try:
         module = importlib.import_module(module_name)
-    except ImportError as error:
+    except FairplayError:
+        raise
+    except Exception as error:  # a module runs whatever its author wrote
+        told = str(error) if isinstance(error, ImportError) else f"{type(error).__name__}: {error}"
         raise SettingsError(
-            f"oracle.function: can't import `{module_name}`: {error}",
+            f"oracle.function: can't import `{module_name}`: {told}",
             hint="is the package installed, or its folder on PYTHONPATH?",
         ) from error
     function = getattr(module, name, None)
     if not callable(function):
-        raise SettingsError(
-            f"oracle.function: no function `{name}` in `{module_name}`", hint=nearest_hint(name, vars(module))
-        )
+        raise SettingsError(f"oracle.function: no function `{name}` in `{module_name}`", hint=_hint(name, module))
     return cast(Score, function)
+
+
+def _hint(name: str, module: ModuleType) -> str:
+    public = [known for known, value in vars(module).items() if callable(value) and not known.startswith("_")]
+    return nearest_hint(name, public) if public else "it has no public function"
 
 
 def function_source(path: str) -> str:
