@@ -5,7 +5,7 @@ import importlib.util
 import pytest
 
 from fairplay.errors import ResourceError, SettingsError
-from fairplay.training.trackers import open_trackers
+from fairplay.training.trackers import open_trackers, run_name
 
 
 @pytest.mark.parametrize("name", ["tensorboard", "trackio", "wandb"])
@@ -37,3 +37,8 @@ def test_tensorboard_gets_every_value_at_its_step(tmp_path):
     events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
     assert [(event.step, event.value) for event in events.Scalars("loss")] == [(1, 0.5), (2, 0.25)]
     assert events.Tags()["scalars"] == ["loss"]
+
+
+def test_two_runs_have_two_names(tmp_path):
+    folder = tmp_path / "demo" / "iteration-1" / "5-checkpoint"
+    assert run_name(folder) == "demo-iteration-1-5-checkpoint"

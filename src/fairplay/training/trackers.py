@@ -44,8 +44,7 @@ class _RunOfProject:
 
     def __init__(self, module: ModuleType, folder: Path, settings: Mapping[str, Any]) -> None:
         self.module = module
-        name = "-".join(folder.resolve().parts[-2:])
-        module.init(project="fairplay", name=name, config=dict(settings), resume="allow")
+        module.init(project="fairplay", name=run_name(folder), config=dict(settings), resume="allow")
 
     def log(self, record: Record) -> None:
         values = {name: value for name, value in record.items() if name != "step" and value is not None}
@@ -53,6 +52,12 @@ class _RunOfProject:
 
     def close(self) -> None:
         self.module.finish()
+
+
+def run_name(folder: Path) -> str:
+    """What a tracker calls the training of a work folder: run, iteration and stage, `demo-iteration-1-5-checkpoint`."""
+    whole = folder.resolve()
+    return "-".join(whole.relative_to(whole.anchor).parts[-3:])
 
 
 _Open = Callable[[ModuleType, Path, Mapping[str, Any]], Tracker]
