@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
-from fairplay.errors import DataError, ResourceError, SettingsError
+from fairplay.errors import DataError, ResourceError, ServiceError, SettingsError
 from fairplay.models.adapters import add_adapters, has_adapters, reference_mode
 from fairplay.models.loading import Policy, configure_threads, load_policy, load_tokenizer, resolve_device
 from fairplay.models.saving import save_policy
@@ -172,8 +172,8 @@ def test_model_folders_that_are_not_there_or_not_models_are_named(tmp_path):
         load_tokenizer("")
 
 
-def test_a_hub_id_that_cannot_be_reached_is_a_data_error_in_one_line():
-    with pytest.raises(DataError, match="no tokenizer could be loaded") as refusal:
+def test_a_hub_that_cannot_be_reached_is_a_service_error_in_one_line():
+    with pytest.raises(ServiceError, match="no tokenizer could be loaded") as refusal:
         load_policy("nobody/nothing-like-it", CPU)
     assert "\n" not in refusal.value.message
 

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from huggingface_hub.errors import LocalEntryNotFoundError
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
-from fairplay.errors import DataError, ResourceError, SettingsError
+from fairplay.errors import DataError, FairplayError, ResourceError, ServiceError, SettingsError
 from fairplay.models.adapters import base_of_adapter, merge_adapter
 from fairplay.models.chat import ChatEncoder
 from fairplay.models.settings import ModelSettings
@@ -98,12 +99,13 @@ def load_tokenizer(source: str, *, revision: str = "") -> "PreTrainedTokenizerBa
 
     Raises:
         DataError: If there is none, or it is not a fast one (only these keep control tokens in text apart).
+        ServiceError: If it is a hub id, not in the cache, and the hub can't be reached.
     """
     check_source(source)
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, revision=revision or None, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
-        raise DataError(f"{source}: no tokenizer could be loaded: {_first_line(error)}", hint=_LOAD_HINT) from error
+        raise _not_loaded(source, "tokenizer", error) from error
     if not tokenizer.is_fast:
         raise DataError(f"{source}: the tokenizer is not a fast one", hint="convert it: it must hold a tokenizer.json")
     return tokenizer
@@ -116,6 +118,7 @@ def load_model(source: str, settings: ModelSettings) -> "PreTrainedModel":
 
     Raises:
         DataError: If there is no model that could be loaded.
+        ServiceError: If it is a hub id, not in the cache, and the hub can't be reached.
         ResourceError: If memory ran out, or the attention implementation is not installed.
     """
     check_source(source)
@@ -126,7 +129,7 @@ def load_model(source: str, settings: ModelSettings) -> "PreTrainedModel":
     except ImportError as error:
         raise ResourceError(f"{source}: {_first_line(error)}", hint="set `attn_implementation: sdpa`") from error
     except (OSError, ValueError, KeyError) as error:
-        raise DataError(f"{source}: no model could be loaded: {_first_line(error)}", hint=_LOAD_HINT) from error
+        raise _not_loaded(source, "model", error) from error
     try:
         model = model.to(resolve_device(settings))
     except torch.OutOfMemoryError as error:
@@ -174,6 +177,14 @@ def load_policy(source: str, settings: ModelSettings) -> Policy:
 
 
 _LOAD_HINT = "name a folder in Hugging Face format with safetensors weights, or a hub id that this machine can reach"
+_HUB_HINT = "is the hub within reach, and HF_HUB_OFFLINE unset? else name a folder in Hugging Face format"
+
+
+def _not_loaded(source: str, what: str, error: BaseException) -> FairplayError:
+    """What failed loading is told as; transformers hides an unreachable hub behind an OSError of its own."""
+    message = f"{source}: no {what} could be loaded: {_first_line(error)}"
+    is_unreachable = isinstance(error.__cause__, LocalEntryNotFoundError)
+    return ServiceError(message, hint=_HUB_HINT) if is_unreachable else DataError(message, hint=_LOAD_HINT)
 
 
 def _first_line(error: BaseException) -> str:
