@@ -43,6 +43,7 @@ def test_help_names_every_verb(capsys):
         (["demoo"], 2, "demo"),
         (["run", "missing.yaml"], 2, "missing.yaml: can't read this settings file"),
         (["check", "missing.jsonl"], 3, "missing.jsonl"),
+        (["check", ""], 3, "the name of the data is empty"),
         (["objectives", "dpoo"], 2, "did you mean `dpo`"),
         (["rank", "--input", "a", "--output", "b"], 2, "oracle"),
         (["rank", "--input", "a", "--output", "b", "--set", "oracle.kind=pairmodel"], 2, "did you mean `pair_model`"),
@@ -95,6 +96,14 @@ def test_golden_values_are_checked_to_the_last_digit(golden, tmp_path, capsys):
     wrong = tmp_path / "wrong.json"
     wrong.write_text(json.dumps(document))
     assert run(["objectives", "--check", str(wrong), "--format", "json"]) == 1
+
+
+@pytest.mark.parametrize("text", ["[]", '{"data": [1]}', '{"data": {}, "params": {}, "objectives": {"dpo": 3}}', "{}"])
+def test_a_file_without_golden_values_is_refused(text, tmp_path, capsys):
+    path = tmp_path / "golden.json"
+    path.write_text(text)
+    assert run(["objectives", "--check", str(path)]) == 3
+    assert "golden values" in capsys.readouterr().err
 
 
 def test_rank_and_select_work_on_json_lines(tmp_path, capsys):

@@ -36,6 +36,12 @@ def test_what_is_neither_on_disk_nor_a_hub_id_is_a_missing_file(source):
         open_source(source)
 
 
+@pytest.mark.parametrize("source", ["", " "])
+def test_an_empty_name_is_not_the_current_folder(source):
+    with pytest.raises(DataError, match="the name of the data is empty"):
+        open_source(source)
+
+
 def test_a_missing_file_answers_with_the_nearest_name(tmp_path):
     prompts(tmp_path / "prompts.jsonl", "a")
     with pytest.raises(DataError, match=r"did you mean `prompts\.jsonl`"):

@@ -61,12 +61,17 @@ def check_page(path: Path, output: Format) -> int:
     """Compare every objective of a golden file with what the catalogue computes; the exit code says whether all agree.
 
     Raises:
-        DataError: If the file can't be read.
+        DataError: If the file can't be read, or holds no golden values.
     """
     try:
         document = json.loads(path.read_text())
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: can't read these golden values ({error})") from error
+    if not _is_golden(document):
+        raise DataError(
+            f"{path}: these are no golden values",
+            hint="an object with the objects `data`, `params` and `objectives` (and `listwise`)",
+        )
     differences = check_golden(document)
     worst = max((max(d.value, d.gradient or 0.0) for d in differences), default=0.0)
     if output is Format.json:
@@ -76,3 +81,11 @@ def check_page(path: Path, output: Format) -> int:
         print_table(("objective", "value", "gradient"), rows, title="largest absolute difference")
         print(f"\n{len(differences)} objectives, worst {worst:.1e}, tolerance {TOLERANCE:.0e}")
     return int(not worst <= TOLERANCE)
+
+
+def _is_golden(document: object) -> bool:
+    if not isinstance(document, dict):
+        return False
+    tables = [document.get(name, {}) for name in ("data", "params", "objectives", "listwise")]
+    goldens = [golden for table in tables[2:] if isinstance(table, dict) for golden in table.values()]
+    return all(isinstance(item, dict) for item in (*tables, *goldens))

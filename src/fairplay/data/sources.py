@@ -84,6 +84,8 @@ def open_source(source: str, *, split: str = DEFAULT_SPLIT) -> Source:
         DataError: If nothing of that name exists, or a folder holds no data of the split.
         SettingsError: If the string and `split` name different splits.
     """
+    if not source.strip():  # as a path it would be the current folder
+        raise DataError("the name of the data is empty", hint="name a file, a folder, or a hub id `owner/name`")
     path = Path(source).expanduser()
     if path.is_file():
         return _one_file(source, path, split)
