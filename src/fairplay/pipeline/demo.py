@@ -59,10 +59,10 @@ def fit_to_data(
         What was read, and where the policy lies.
     """
     loaded = read_examples(data.source)
-    kept, held_out = divide(loaded.items, data, seed)
-    policy = fit_starter(folder, kept, settings, seed=seed, should_stop=should_stop)
-    dropped = count_reasons(loaded.dropped)
-    counts = {"examples": len(kept), "held_out": len(held_out), "dropped": dropped}
+    divided = divide(loaded.items, data, seed)
+    policy = fit_starter(folder, divided.training, settings, seed=seed, should_stop=should_stop)
+    dropped = count_reasons([*loaded.dropped, *divided.dropped])
+    counts = {"examples": len(divided.training), "held_out": len(divided.held_out), "dropped": dropped}
     return {"format": loaded.format, **counts, "policy": str(policy)}
 
 

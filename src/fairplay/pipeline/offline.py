@@ -3,18 +3,18 @@
 Left out: the training itself (`training/`). Floor 7. The folder has the layout of a run with one iteration.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from fairplay.data.reading import read_examples
-from fairplay.errors import DataError
+from fairplay.errors import DataError, SettingsError
 from fairplay.objectives.table import build_objective
 from fairplay.pipeline.context import CHECKPOINT, EXAMPLES, count_reasons, data_digest
 from fairplay.pipeline.settings import MAY_CHANGE, TrainRunSettings, split_objective
-from fairplay.pipeline.stages import EXAMPLES_NAME, HELD_OUT_NAME, train_stage
-from fairplay.records import TrainingExample
+from fairplay.pipeline.stages import EXAMPLES_NAME, HELD_OUT_NAME, prompt_text, train_stage
+from fairplay.records import Dropped, TrainingExample
 from fairplay.seeds import stable_seed
 from fairplay.storage.digests import content_digest
 from fairplay.storage.manifest import Manifest
@@ -23,6 +23,8 @@ from fairplay.storage.settings_file import build_settings, settings_document, wi
 from fairplay.storage.tables import write_records
 from fairplay.training.guard import check_objective
 
+HELD_OUT, PROMPT_HELD_OUT = "held out", "its prompt is held out"
+
 
 @dataclass(frozen=True)
 class OfflineData:
@@ -30,33 +32,82 @@ class OfflineData:
 
     Attributes:
         source: Training data: a local file or folder, or a hub id.
-        held_out: Other data to measure preference accuracy on; empty to take `num_held_out` pairs from `source`.
-        num_held_out: Examples drawn from `source` by the seed and kept out of training.
+        held_out: Other data to measure preference accuracy on; empty to take `num_held_out` examples from `source`.
+        num_held_out: Examples drawn from `source` by the seed, prompt by prompt, and kept out of training.
     """
 
     source: str
     held_out: str = ""
     num_held_out: int = 0
 
+    def __post_init__(self) -> None:
+        if self.held_out and self.num_held_out:
+            raise SettingsError(
+                f"--held-out {self.held_out}: goes without --num-held-out {self.num_held_out}",
+                hint="measure either on other data, or on a part of --data",
+            )
 
-def divide(
-    examples: tuple[TrainingExample, ...], data: OfflineData, seed: int
-) -> tuple[list[TrainingExample], list[TrainingExample]]:
-    """Training examples and held-out ones.
+
+@dataclass(frozen=True)
+class Divided:
+    """Examples in two parts that share no prompt.
+
+    Attributes:
+        training: What is trained on.
+        held_out: What preference accuracy is measured on.
+        dropped: What of the source is not trained on, with the reason.
+        held_out_dropped: Rows of other held-out data that can't be used.
+    """
+
+    training: tuple[TrainingExample, ...]
+    held_out: tuple[TrainingExample, ...]
+    dropped: tuple[Dropped, ...]
+    held_out_dropped: tuple[Dropped, ...] = ()
+
+
+def divide(examples: Sequence[TrainingExample], data: OfflineData, seed: int) -> Divided:
+    """Training examples and held-out ones; no prompt is on both sides.
+
+    Where a part of the source is held out, whole prompts are drawn until there are enough examples; what remains of the
+    last prompt is in neither part.
 
     Raises:
-        DataError: If all examples would be held out.
+        DataError: If nothing would be left to train on.
     """
     if data.held_out:
-        return list(examples), list(read_examples(data.held_out).items)
-    if data.num_held_out >= len(examples):
+        other = read_examples(data.held_out)
+        held_out, held_out_dropped = other.items, other.dropped
+    else:
+        held_out, held_out_dropped = _drawn(examples, data.num_held_out, seed), ()
+    ids = set() if data.held_out else {example.id for example in held_out}
+    prompts = {prompt_text(example.prompt) for example in held_out}
+    training, dropped = [], []
+    for example in examples:
+        if example.id in ids:
+            dropped.append(Dropped(example.id, HELD_OUT))
+        elif prompt_text(example.prompt) in prompts:
+            dropped.append(Dropped(example.id, PROMPT_HELD_OUT))
+        else:
+            training.append(example)
+    if not training:
         raise DataError(
-            f"{data.source}: {len(examples)} usable examples, {data.num_held_out} are to be held out",
-            hint="lower --num-held-out",
+            f"{data.source}: {len(examples)} usable examples, and none is left to train on "
+            f"({len(held_out)} with {len(prompts)} prompts are to be held out)",
+            hint="lower --num-held-out" if data.num_held_out else "name other data with --held-out",
         )
-    drawn = sorted(examples, key=lambda example: (stable_seed(seed, "held-out", example.id), example.id))
-    held_out = {example.id for example in drawn[: data.num_held_out]}
-    return [e for e in examples if e.id not in held_out], [e for e in examples if e.id in held_out]
+    return Divided(tuple(training), held_out, tuple(dropped), held_out_dropped)
+
+
+def _drawn(examples: Sequence[TrainingExample], count: int, seed: int) -> tuple[TrainingExample, ...]:
+    """So many examples, those of one prompt one after the other, in the source's order."""
+    draws = {example.id: stable_seed(seed, "held-out", example.id) for example in examples}
+    of_prompt: dict[str, tuple[int, str]] = {}
+    for example in examples:
+        text, draw = prompt_text(example.prompt), (draws[example.id], example.id)
+        of_prompt[text] = min(of_prompt.get(text, draw), draw)
+    ordered = sorted(examples, key=lambda e: (of_prompt[prompt_text(e.prompt)], draws[e.id], e.id))
+    chosen = {example.id for example in ordered[:count]}
+    return tuple(example for example in examples if example.id in chosen)
 
 
 def data_stage(run: RunDirectory, settings: TrainRunSettings, data: OfflineData) -> Manifest:
@@ -64,14 +115,20 @@ def data_stage(run: RunDirectory, settings: TrainRunSettings, data: OfflineData)
 
     def fill(folder: Path) -> StageOutcome:
         loaded = read_examples(data.source)
-        kept, held_out = divide(loaded.items, data, settings.seed)
-        check_objective(build_objective(*split_objective(settings.objective)), kept, settings.training)
-        write_records(folder / EXAMPLES_NAME, kept, TrainingExample)
-        if held_out:
-            write_records(folder / HELD_OUT_NAME, held_out, TrainingExample)
+        divided = divide(loaded.items, data, settings.seed)
+        objective = build_objective(*split_objective(settings.objective))
+        check_objective(objective, divided.training, settings.training)
+        write_records(folder / EXAMPLES_NAME, divided.training, TrainingExample)
+        if divided.held_out:
+            write_records(folder / HELD_OUT_NAME, divided.held_out, TrainingExample)
+        results = {
+            "format": loaded.format,
+            "num_held_out": len(divided.held_out),
+            "held_out_dropped": count_reasons(divided.held_out_dropped),
+        }
         num_in = len(loaded.items) + len(loaded.dropped)
-        results = {"format": loaded.format, "num_held_out": len(held_out)}
-        return StageOutcome(num_in, len(kept), count_reasons(loaded.dropped), results)
+        dropped = count_reasons([*loaded.dropped, *divided.dropped])
+        return StageOutcome(num_in, len(divided.training), dropped, results)
 
     decisive = {"seed": settings.seed, "num_held_out": data.num_held_out, "objective": settings.objective}
     inputs = {"data": data_digest(data.source)}
