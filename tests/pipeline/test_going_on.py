@@ -84,6 +84,13 @@ def test_a_fork_that_was_stopped_goes_on_by_its_own_name(world, begun):
     stopped(changed, RunDirectory(fork.path))
 
 
+def test_another_judge_leaves_what_the_start_policy_responded_as_it_is(world, begun):
+    fork = begun.fork()
+    changed = ("evaluation.judge.temperature=2", "evaluation.num_bootstrap=300", "oracle.temperature=2")
+    stopped(settings_in(world, *changed, "evaluation.opponents=previous"), fork)
+    assert (fork.path / START).read_bytes() == (begun.path / START).read_bytes()
+
+
 def test_a_report_is_not_built_on_damaged_stages_nor_on_a_run_that_goes_on(begun):
     with lock(begun.path), pytest.raises(LockedError):
         rewrite_report(begun.path)

@@ -131,27 +131,30 @@ def evaluation_stage(context: RunContext, iteration: int) -> Manifest:
         dropped = count_reasons(read_dropped(folder / RESPONSES_FOLDER))
         return StageOutcome(len(prompts), len(groups), dropped, results, sum(results["lengths"]))
 
-    judge_settings, judge_inputs = context.oracle_inputs(evaluation.judge, "judge")
-    oracle_settings, oracle_inputs = context.oracle_inputs(settings.oracle, "oracle")
+    decisive, inputs = _decisive(context, iteration)
+    return context.run.run_stage(Stage(EVALUATION, iteration, decisive, inputs), fill)
+
+
+def _decisive(context: RunContext, iteration: int) -> tuple[dict[str, Any], dict[str, str]]:
+    """Settings and inputs that decide the stage's content; nobody judges iteration 0."""
+    settings = context.settings
+    evaluation = settings_document(settings.evaluation)
     decisive = {
         "seed": settings.seed,
         "shard_size": settings.shard_size,
         "generation": settings_document(settings.generation),
         "loading": settings_document(settings.loading),
-        "evaluation": {
-            key: value for key, value in settings_document(evaluation).items() if key not in ("judge", "prompts")
-        },
-        "judge": judge_settings,
-        "oracle": oracle_settings,
+        **{key: evaluation[key] for key in ("num_prompts", "num_samples")},
     }
     inputs = {
-        "prompts": context.data_digest(evaluation.prompts),
+        "prompts": context.data_digest(settings.evaluation.prompts),
         "policy": context.policy_digest(iteration),
-        **{
-            f"opponent {name}": context.stage_content(number, EVALUATION)
-            for name, number in opponents_of(context, iteration).items()
-        },
-        **judge_inputs,
-        **oracle_inputs,
     }
-    return context.run.run_stage(Stage(EVALUATION, iteration, decisive, inputs), fill)
+    if iteration > 0:
+        decisive |= {key: evaluation[key] for key in ("num_bootstrap", "opponents")}
+        for role, oracle in (("judge", settings.evaluation.judge), ("oracle", settings.oracle)):
+            decisive[role], its_inputs = context.oracle_inputs(oracle, role)
+            inputs |= its_inputs
+        for name, number in opponents_of(context, iteration).items():
+            inputs[f"opponent {name}"] = context.stage_content(number, EVALUATION)
+    return decisive, inputs

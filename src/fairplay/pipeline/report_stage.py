@@ -47,7 +47,7 @@ def _lengths(results: dict[str, Any]) -> HeldOutLengths:
 
 
 def _metrics(folder: Path) -> tuple[dict[str, float], ...]:
-    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     return tuple({key: value for key, value in row.items() if value is not None} for row in rows)
 
 
