@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -27,17 +28,41 @@ def contents(folder):
     return {str(path.relative_to(folder)): json.loads(path.read_text())["content"] for path in found}
 
 
-def start_and_signal(arguments, seconds, number):
-    """Start the command and send it a signal after some seconds; says whether it was still running."""
-    process = subprocess.Popen(command(*arguments), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+def kill_once(arguments, folder, seconds):
+    """Start the command in the folder, and kill it so many seconds after it began to work there.
+
+    Returns:
+        Whether it was still running, so that the kill hit it.
+    """
+    lock = folder / ".lock"
+    before = lock.stat().st_mtime_ns if lock.exists() else 0
+    process = subprocess.Popen(command(*arguments, "--out", folder), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    while process.poll() is None and (not lock.exists() or lock.stat().st_mtime_ns == before):
+        time.sleep(0.01)
     try:
         _, told = process.communicate(timeout=seconds)
         assert process.returncode == 0, told
-        return False, told
+        return False
     except subprocess.TimeoutExpired:
-        process.send_signal(number)
-        _, told = process.communicate()
-        return True, told
+        process.kill()
+        process.communicate()
+        return True
+
+
+def survive_kills(arguments, tmp_path, *, kills, seconds, whole):
+    """Kill runs until so many kills have hit one; each run that ends has the bytes of the unbroken one."""
+    rng, done, number = random.Random(0), 0, 0
+    while done < kills:
+        if kill_once(arguments, tmp_path / f"killed-{number}", rng.uniform(0, seconds)):
+            done += 1
+        else:
+            assert contents(tmp_path / f"killed-{number}") == whole
+            number += 1
+    last = tmp_path / f"killed-{number}"
+    ended = run(*arguments, "--out", last)
+    assert ended.returncode == 0, ended.stderr
+    assert contents(last) == whole
+    return last
 
 
 @pytest.fixture(scope="module")
@@ -55,16 +80,35 @@ def unbroken(arguments, tmp_path_factory):
 
 
 def test_a_run_killed_at_random_moments_ends_with_the_same_bytes(arguments, unbroken, tmp_path):
-    rng, folder, kills = random.Random(0), tmp_path / "run", 0
-    while kills < 4:
-        running, _ = start_and_signal([*arguments, "--out", folder], rng.uniform(1.5, 7), signal.SIGKILL)
-        if not running:
-            break
-        kills += 1
-    done = run(*arguments, "--out", folder)
-    assert done.returncode == 0, done.stderr
+    last = survive_kills(arguments, tmp_path, kills=4, seconds=3, whole=contents(unbroken))
+    assert (last / "results.json").read_bytes() == (unbroken / "results.json").read_bytes()
+
+
+def test_what_a_kill_leaves_beside_a_finished_training_does_not_count(arguments, unbroken, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(unbroken, folder)
+    stage = folder / "iteration-1" / "5-checkpoint"
+    (stage / "manifest.json").unlink()
+    (stage / "checkpoints" / "step-1").mkdir(parents=True)
+    (stage / "checkpoints" / "step-1" / "weights.safetensors").write_bytes(b"left over")
+    assert run(*arguments, "--out", folder).returncode == 0
     assert contents(folder) == contents(unbroken)
-    assert (folder / "results.json").read_bytes() == (unbroken / "results.json").read_bytes()
+
+
+def test_a_second_signal_stops_at_once_and_still_says_how_to_resume(arguments, tmp_path):
+    folder = tmp_path / "run"
+    process = subprocess.Popen(
+        command(*arguments, "--out", folder), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+    while not (folder / ".lock").exists() and process.poll() is None:
+        time.sleep(0.01)
+    for _ in range(2):
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.05)
+    _, told = process.communicate()
+    assert process.returncode == 75, told
+    assert "resume with: fairplay" in told
+    assert "Traceback" not in told
 
 
 def test_sigterm_stops_cleanly_says_how_to_resume_and_exits_75(arguments, unbroken, tmp_path):
@@ -83,7 +127,8 @@ def test_sigterm_stops_cleanly_says_how_to_resume_and_exits_75(arguments, unbrok
 
 
 def test_results_do_not_depend_on_hash_seed_locale_or_working_directory(arguments, unbroken, tmp_path):
-    environment = os.environ | {"PYTHONHASHSEED": "7", "LC_ALL": "C", "TZ": "Asia/Tokyo"}
+    environment = os.environ | {"PYTHONHASHSEED": "7", "LC_ALL": "POSIX", "PYTHONUTF8": "0", "TZ": "Asia/Tokyo"}
+    environment["PYTHONCOERCECLOCALE"] = "0"
     done = run(*arguments, "--out", tmp_path / "run", env=environment, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert contents(tmp_path / "run") == contents(unbroken)
@@ -93,13 +138,4 @@ def test_results_do_not_depend_on_hash_seed_locale_or_working_directory(argument
 def test_a_demo_killed_at_twenty_random_moments_ends_with_the_same_bytes(tmp_path):
     """The issue's acceptance: starter and loop alike, each kill followed by a resume."""
     assert run("demo", "--short", "--out", tmp_path / "whole").returncode == 0
-    rng, folder, kills, runs = random.Random(1), tmp_path / "killed-0", 0, 0
-    while kills < 20:
-        running, _ = start_and_signal(["demo", "--short", "--out", folder], rng.uniform(4, 20), signal.SIGKILL)
-        kills += running
-        if not running:  # it ended before its signal: every kill has to hit a run, so the next one begins anew
-            assert contents(folder) == contents(tmp_path / "whole")
-            runs += 1
-            folder = tmp_path / f"killed-{runs}"
-    assert run("demo", "--short", "--out", folder).returncode == 0
-    assert contents(folder) == contents(tmp_path / "whole")
+    survive_kills(["demo", "--short"], tmp_path, kills=20, seconds=12, whole=contents(tmp_path / "whole"))

@@ -85,7 +85,7 @@ def test_a_finished_run_is_kept_and_a_resumed_one_ends_with_the_same_bytes(finis
     def stop_now_and_then():
         nonlocal asked
         asked += 1
-        return asked % 3 == 0
+        return asked % 9 == 0
 
     stops = 0
     while True:
@@ -94,7 +94,7 @@ def test_a_finished_run_is_kept_and_a_resumed_one_ends_with_the_same_bytes(finis
             break
         except Preempted:
             stops += 1
-    assert stops > 5
+    assert stops > 2
     assert contents(again) == contents(run)
     assert (again.path / "results.json").read_bytes() == (run.path / "results.json").read_bytes()
 

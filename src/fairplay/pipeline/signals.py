@@ -37,5 +37,5 @@ def stop_on_signals() -> Iterator[Callable[[], bool]]:
     try:
         yield lambda: asked
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number, handler in before.items():  # a process that stops already needs no second word while it exits
+            signal.signal(number, signal.SIG_IGN if asked else handler)
