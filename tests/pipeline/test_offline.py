@@ -1,10 +1,13 @@
 import json
+from pathlib import Path
 
 import pytest
 
-from fairplay.errors import DataError
+from fairplay.errors import DataError, SettingsError
+from fairplay.generation.settings import GenerationSettings
 from fairplay.oracles.settings import OracleSettings
-from fairplay.pipeline.offline import OfflineData, train_offline
+from fairplay.pipeline.context import EXAMPLES
+from fairplay.pipeline.offline import OfflineData, data_stage, train_offline
 from fairplay.pipeline.settings import TrainRunSettings
 from fairplay.pipeline.single_evaluation import (
     AccuracySettings,
@@ -13,7 +16,11 @@ from fairplay.pipeline.single_evaluation import (
     evaluate_sides,
     recorded_responses,
 )
+from fairplay.pipeline.stages import EXAMPLES_NAME, HELD_OUT_NAME
+from fairplay.records import TrainingExample
+from fairplay.seeds import stable_seed
 from fairplay.storage.run_directory import RunDirectory
+from fairplay.storage.tables import read_records
 from fairplay.training.settings import TrainingSettings
 
 TRAINING = TrainingSettings(learning_rate=1e-3, per_device_train_batch_size=4, max_length=128, max_prompt_length=96)
@@ -32,7 +39,8 @@ def never():
 def test_an_objective_trains_on_the_worlds_own_preference_pairs(name, world, tmp_path):
     data = OfflineData(str(world / "oracle_pairs.jsonl"), num_held_out=10)
     done = train_offline(settings(world, name=name), data, RunDirectory(tmp_path), should_stop=never)
-    assert done["data"]["num_in"] == done["data"]["num_out"] + 10 + sum(done["data"]["dropped"].values())
+    assert done["data"]["num_in"] == done["data"]["num_out"] + sum(done["data"]["dropped"].values())
+    assert done["data"]["dropped"]["held out"] == 10
     accuracy = done["training"]["held_out"]["implicit_rewards"]
     assert done["training"]["held_out"]["num_pairs"] == 10
     assert accuracy["before"]["ties"] == 10
@@ -49,10 +57,66 @@ def test_data_that_lack_what_the_objective_needs_are_refused_before_training(wor
         )
 
 
-def test_no_example_is_both_trained_on_and_held_out(world, tmp_path):
-    data = OfflineData(str(world / "oracle_pairs.jsonl"), num_held_out=10**6)
-    with pytest.raises(DataError, match="to be held out"):
-        train_offline(settings(world, name="dpo"), data, RunDirectory(tmp_path), should_stop=never)
+def pairs(path, *prompts):
+    rows = [{"prompt": prompt, "chosen": f"yes {i}", "rejected": f"no {i}"} for i, prompt in enumerate(prompts)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(path)
+
+
+def stage_of(tmp_path, data, *, seed=0):
+    """The finished data stage of an offline training; no model is loaded for it."""
+    run = RunDirectory(tmp_path / "run")
+    chosen = TrainRunSettings(model="m", name="t", objective={"name": "dpo"}, seed=seed, training=TRAINING)
+    manifest = data_stage(run, chosen, data)
+    parts = [read_records(run.folder(1, EXAMPLES) / name, TrainingExample) for name in (EXAMPLES_NAME, HELD_OUT_NAME)]
+    return manifest, *parts
+
+
+def prompts_of(examples):
+    return {example.prompt.messages for example in examples}
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_no_example_and_no_prompt_is_both_trained_on_and_held_out(seed, tmp_path):
+    source = pairs(tmp_path / "pairs.jsonl", *(f"Question {i // 3}?" for i in range(30)))
+    manifest, trained, held_out = stage_of(tmp_path, OfflineData(source, num_held_out=8), seed=seed)
+    assert len(held_out) == 8
+    assert {e.id for e in trained}.isdisjoint({e.id for e in held_out})
+    assert prompts_of(trained).isdisjoint(prompts_of(held_out))
+    assert manifest.num_out == len(trained) == 21
+    assert manifest.dropped == {"held out": 8, "its prompt is held out": 1}
+    assert manifest.num_in == manifest.num_out + sum(manifest.dropped.values())
+
+
+def test_what_other_held_out_data_contain_is_not_trained_on_and_their_faults_are_counted(tmp_path):
+    source = pairs(tmp_path / "pairs.jsonl", "a?", "b?", "c?", "a?", "c?")
+    other = pairs(tmp_path / "other.jsonl", "z?", "a?", "c?")
+    repeated = tmp_path / "repeated.jsonl"
+    repeated.write_text(Path(other).read_text() * 2)
+    manifest, trained, held_out = stage_of(tmp_path, OfflineData(source, held_out=str(repeated)))
+    assert [e.prompt.messages[0].content for e in trained] == ["b?"]
+    assert len(held_out) == 3
+    assert manifest.dropped == {"its prompt is held out": 4}
+    assert manifest.results["held_out_dropped"] == {"duplicate row": 3}
+
+
+def test_data_with_unique_prompts_keep_the_draw_by_example(tmp_path):
+    source = pairs(tmp_path / "pairs.jsonl", *(f"Question {i}?" for i in range(20)))
+    _, trained, held_out = stage_of(tmp_path, OfflineData(source, num_held_out=5))
+    drawn = sorted([*trained, *held_out], key=lambda e: stable_seed(0, "held-out", e.id))
+    assert {e.id for e in drawn[:5]} == {e.id for e in held_out}
+
+
+@pytest.mark.parametrize("number", [1, 6, 7])
+def test_held_out_examples_that_leave_nothing_to_train_on_are_refused(number, tmp_path):
+    source = pairs(tmp_path / "pairs.jsonl", *["the same?"] * 6)
+    with pytest.raises(DataError, match="none is left to train on"):
+        stage_of(tmp_path, OfflineData(source, num_held_out=number))
+
+
+def test_other_held_out_data_and_a_held_out_part_are_refused_together(tmp_path):
+    with pytest.raises(SettingsError, match="goes without --num-held-out 3"):
+        OfflineData("pairs.jsonl", held_out="other.jsonl", num_held_out=3)
 
 
 def test_hh_dialogues_are_read_trained_on_and_measured(golden, world, tmp_path):
@@ -75,7 +139,7 @@ def test_hh_dialogues_are_read_trained_on_and_measured(golden, world, tmp_path):
 
 def test_recorded_alpaca_eval_outputs_are_compared(golden, tmp_path, monkeypatch):
     table = str(golden / "alpaca_eval2" / "outputs_sample.parquet")
-    assert len(recorded_responses(f"{table}::NullModel")) == 805
+    assert len(recorded_responses(f"{table}::NullModel").groups) == 805
     (tmp_path / "length_judge.py").write_text("def score(prompt, text):\n    return len(text) / 100\n")
     monkeypatch.syspath_prepend(tmp_path)
     judge = OracleSettings(kind="rule", function="length_judge:score")
@@ -87,7 +151,8 @@ def test_recorded_alpaca_eval_outputs_are_compared(golden, tmp_path, monkeypatch
 
 
 def test_two_models_are_compared_and_a_model_against_itself_is_even(world):
-    chosen = ComparisonSettings(judge=JUDGE, num_bootstrap=200)
+    generation = GenerationSettings(num_responses=1, max_new_tokens=12)
+    chosen = ComparisonSettings(judge=JUDGE, generation=generation, num_bootstrap=200)
     prompts = str(world / "held_out_prompts.jsonl")
     done = evaluate_sides(str(world / "policy"), str(world / "policy"), prompts, settings=chosen, seed=0)
     low, high = done["win_rate_ci"]

@@ -16,6 +16,7 @@ from fairplay.errors import SettingsError
 from fairplay.generation.settings import GenerationSettings
 from fairplay.models.settings import ModelSettings
 from fairplay.oracles.settings import OracleSettings
+from fairplay.pipeline.signals import stop_on_signals
 from fairplay.preferences.settings import SelectionSettings
 from fairplay.storage.settings_file import apply_overrides, build_settings
 
@@ -33,9 +34,18 @@ class _GenerateSettings:
 
 
 @dataclass(frozen=True)
+class _WinRateSettings:
+    rule: str = SelectionSettings().rule
+    opponents: str = SelectionSettings().opponents
+
+    def __post_init__(self) -> None:
+        SelectionSettings(rule=self.rule, opponents=self.opponents)
+
+
+@dataclass(frozen=True)
 class _RankSettings:
     oracle: OracleSettings
-    selection: SelectionSettings = field(default_factory=SelectionSettings)
+    selection: _WinRateSettings = field(default_factory=_WinRateSettings)
 
 
 @dataclass(frozen=True)
@@ -51,13 +61,20 @@ def generate(
     overrides: list[str] = SET,
     output: Format = FORMAT,
 ) -> None:
-    """K responses of a policy to every prompt (--set generation.num_responses=5 and so on)."""
+    """K responses of a policy to every prompt (--set generation.num_responses=5 and so on); run again to resume."""
     settings = build_settings(_GenerateSettings, apply_overrides({}, overrides), "--set")
-    from fairplay.pipeline.single_stages import generate_file
+    with stop_on_signals() as should_stop, resumable():
+        from fairplay.pipeline.single_stages import generate_file
 
-    done = generate_file(
-        model, source, destination, generation=settings.generation, loading=settings.loading, seed=seed
-    )
+        done = generate_file(
+            model,
+            source,
+            destination,
+            generation=settings.generation,
+            loading=settings.loading,
+            seed=seed,
+            should_stop=should_stop,
+        )
     _tell(done, output)
 
 
@@ -69,11 +86,20 @@ def rank(
     overrides: list[str] = SET,
     output: Format = FORMAT,
 ) -> None:
-    """Compare every ordered pair of responses by an oracle (--set oracle.kind=..., --set oracle.model=...)."""
+    """Compare every ordered pair of responses by an oracle (--set oracle.kind=... and so on); run again to resume."""
     settings = build_settings(_RankSettings, apply_overrides({}, overrides), "--set")
-    from fairplay.pipeline.single_stages import rank_file
+    with stop_on_signals() as should_stop, resumable():
+        from fairplay.pipeline.single_stages import rank_file
 
-    _tell(rank_file(source, destination, oracle=settings.oracle, selection=settings.selection), output)
+        done = rank_file(
+            source,
+            destination,
+            oracle=settings.oracle,
+            rule=settings.selection.rule,
+            opponents=settings.selection.opponents,
+            should_stop=should_stop,
+        )
+    _tell(done, output)
 
 
 def select(
@@ -106,7 +132,6 @@ def train(
     """Train with any objective on existing preference data; run again to resume."""
     from fairplay.pipeline.offline import OfflineData, check_settings, train_offline
     from fairplay.pipeline.settings import read_train_settings
-    from fairplay.pipeline.signals import stop_on_signals
     from fairplay.storage.run_directory import RunDirectory
 
     settings = read_train_settings(recipe, [*overrides, *([] if seed is None else [f"seed={seed}"])])

@@ -7,16 +7,34 @@ Left out: other formats of responses (`data/`), the run's own tables (`storage/`
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+import typing
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
+from fairplay.data.faults import RowFault
+from fairplay.data.ids import prompt_hash
+from fairplay.data.text import check_prompt, prompt_of, text_of
 from fairplay.errors import DataError
-from fairplay.records import Message, PreferenceGroup, Prompt, Response, ResponseGroup
-from fairplay.seeds import stable_seed
+from fairplay.records import FinishReason, PreferenceGroup, Prompt, Response, ResponseGroup
 from fairplay.storage.atomic import write_atomic
 
-Line = dict[str, Any]
+FINISH_REASONS: tuple[str, ...] = typing.get_args(FinishReason)
+_LIMIT = 2**63  # what a table's integer column holds
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One object of a jsonl file, and where it stands, such as `file.jsonl: line 3`."""
+
+    where: str
+    columns: Mapping[str, Any]
+
+    def fault(self, message: str, hint: str = "") -> DataError:
+        """An error that says where."""
+        return DataError(f"{self.where}: {message}", hint=hint or f"the line has {', '.join(sorted(self.columns))}")
 
 
 def read_lines(path: Path) -> list[Line]:
@@ -26,20 +44,21 @@ def read_lines(path: Path) -> list[Line]:
         DataError: If there is no such file, or a line is no JSON object; the message has the line's number.
     """
     try:
-        text = path.read_text()
+        text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: can't read it ({error})") from error
     lines: list[Line] = []
     for number, raw in enumerate(text.split("\n"), start=1):
         if not raw.strip():
             continue
+        where = f"{path}: line {number}"
         try:
-            line = json.loads(raw)
-        except ValueError as error:
-            raise DataError(f"{path}: line {number}: not JSON ({error})") from error
-        if not isinstance(line, dict):
-            raise DataError(f"{path}: line {number}: expected an object, found {type(line).__name__}")
-        lines.append(line)
+            columns = json.loads(raw)
+        except (ValueError, RecursionError) as error:
+            raise DataError(f"{where}: not JSON ({error})") from error
+        if not isinstance(columns, dict):
+            raise DataError(f"{where}: expected an object, found {_told(columns)}")
+        lines.append(Line(where, columns))
     if not lines:
         raise DataError(f"{path}: empty")
     return lines
@@ -50,50 +69,27 @@ def write_lines(path: Path, lines: Iterable[Mapping[str, Any]]) -> None:
     write_atomic(path, "".join(json.dumps(line) + "\n" for line in lines))
 
 
-def group_of_line(line: Line, where: str) -> ResponseGroup:
+def group_of_line(line: Line) -> ResponseGroup:
     """The response group that a line holds.
 
     Raises:
-        DataError: If prompt or responses are missing or of the wrong kind.
+        DataError: If prompt or responses are missing, or a column is not what it should be.
     """
-    prompt = _prompt(line, where)
-    texts = line.get("responses")
-    if not isinstance(texts, list) or not texts or not all(isinstance(text, str) for text in texts):
-        raise DataError(
-            f"{where}: `responses` must be a list of texts, and not empty", hint=f"it has {', '.join(sorted(line))}"
-        )
-    tokens = _column(line, "token_ids", [()] * len(texts), where)
-    reasons = _column(line, "finish_reasons", ["given"] * len(texts), where)
-    seeds = _column(line, "seeds", [-1] * len(texts), where)
+    prompt = _prompt(line)
+    texts = _texts(line)
+    tokens = _column(line, "token_ids", [()] * len(texts), _are_ids, "a list of token ids")
+    reasons = _column(line, "finish_reasons", ["given"] * len(texts), _is_reason, f"one of {', '.join(FINISH_REASONS)}")
+    seeds = _column(line, "seeds", [-1] * len(texts), _is_seed, "a whole number from -1")
+    prompt_ids = line.columns.get("prompt_token_ids", [])
+    if not _are_ids(prompt_ids):
+        raise line.fault(f"`prompt_token_ids` must be a list of token ids, not {_told(prompt_ids)}")
     rows = zip(texts, tokens, reasons, seeds, strict=True)
     responses = tuple(Response(text, tuple(ids), reason, seed) for text, ids, reason, seed in rows)
-    return ResponseGroup(prompt, responses, tuple(line.get("prompt_token_ids", ())))
+    return ResponseGroup(prompt, responses, tuple(prompt_ids))
 
 
-def _column(line: Line, name: str, default: Sequence[Any], where: str) -> Sequence[Any]:
-    values: Sequence[Any] = line.get(name, default)
-    if len(values) != len(default):
-        raise DataError(f"{where}: {len(values)} `{name}` for {len(default)} responses")
-    return values
-
-
-def _prompt(line: Line, where: str) -> Prompt:
-    content = line.get("prompt")
-    if isinstance(content, str) and content.strip():
-        messages: tuple[Message, ...] = (Message("user", content),)
-    elif isinstance(content, list) and content:
-        try:
-            messages = tuple(Message(turn["role"], turn["content"]) for turn in content)
-        except (TypeError, KeyError) as error:
-            raise DataError(f"{where}: `prompt` must be a text, or messages with `role` and `content`") from error
-    else:
-        raise DataError(f"{where}: `prompt` is missing or empty", hint=f"it has {', '.join(sorted(line))}")
-    key = json.dumps([[message.role, message.content] for message in messages])
-    return Prompt(str(line.get("id", f"{stable_seed(key):016x}")), messages)
-
-
-def line_of_group(group: ResponseGroup) -> Line:
-    """A response group as a line."""
+def line_of_group(group: ResponseGroup) -> dict[str, Any]:
+    """A response group as a line's columns."""
     return {
         "id": group.prompt.id,
         "prompt": [{"role": message.role, "content": message.content} for message in group.prompt.messages],
@@ -105,15 +101,100 @@ def line_of_group(group: ResponseGroup) -> Line:
     }
 
 
-def preferences_of_line(line: Line, where: str) -> PreferenceGroup:
+def preferences_of_line(line: Line) -> PreferenceGroup:
     """The judged group that a line of `fairplay rank` holds.
 
     Raises:
-        DataError: If the line was not ranked.
+        DataError: If the line was not ranked, or its verdicts are not K rows of K finite numbers.
     """
-    group = group_of_line(line, where)
-    logits = line.get("pair_logits_ab")
-    if not isinstance(logits, list):
-        raise DataError(f"{where}: no `pair_logits_ab`", hint="make them with `fairplay rank`")
-    truncated = line.get("truncated", [False] * len(group.responses))
+    group = group_of_line(line)
+    count = len(group.responses)
+    if "pair_logits_ab" not in line.columns:
+        raise line.fault("no `pair_logits_ab`", hint="make them with `fairplay rank`")
+
+    def is_row(value: object) -> bool:
+        return isinstance(value, list) and len(value) == count and all(map(_is_number, value))
+
+    logits = _column(line, "pair_logits_ab", [()] * count, is_row, f"a list of {count} finite numbers")
+    truncated = _column(line, "truncated", [False] * count, lambda value: isinstance(value, bool), "true or false")
     return PreferenceGroup(group, tuple(tuple(map(float, row)) for row in logits), tuple(truncated))
+
+
+def temperature_of_line(line: Line) -> float:
+    """The temperature of the oracle that ranked a line; 1 where it does not say.
+
+    Raises:
+        DataError: If it is no positive number.
+    """
+    value = line.columns.get("temperature", 1.0)
+    if not _is_number(value) or value <= 0:
+        raise line.fault(f"`temperature` must be a positive number, not {_told(value)}")
+    return float(value)
+
+
+def _prompt(line: Line) -> Prompt:
+    if "prompt" not in line.columns:
+        raise line.fault("`prompt` is missing")
+    try:
+        messages = prompt_of(line.columns["prompt"], "prompt")
+        check_prompt(messages)
+    except RowFault as fault:
+        raise line.fault(str(fault), fault.reason.hint) from fault
+    own = line.columns.get("id", "")
+    if isinstance(own, bool) or not isinstance(own, str | int):
+        raise line.fault(f"`id` must be a text or a whole number, not {_told(own)}")
+    return Prompt(str(own) or prompt_hash(messages), messages)
+
+
+def _texts(line: Line) -> list[str]:
+    texts = line.columns.get("responses")
+    if not isinstance(texts, list) or not texts or not all(isinstance(text, str) for text in texts):
+        raise line.fault("`responses` must be a list of texts, and not empty")
+    try:
+        return [text_of(text, "responses") for text in texts]
+    except RowFault as fault:
+        raise line.fault(str(fault), fault.reason.hint) from fault
+
+
+def _column(
+    line: Line, name: str, default: Sequence[Any], is_right: Callable[[object], bool], wanted: str
+) -> Sequence[Any]:
+    """A column with one entry a response, each of them as wanted; the default where the line does not have it."""
+    values = line.columns.get(name, default)
+    if not isinstance(values, list):
+        raise line.fault(f"`{name}` must be a list with one entry a response, not {_told(values)}")
+    if len(values) != len(default):
+        raise line.fault(f"{len(values)} `{name}` for {len(default)} responses")
+    if values is not default:
+        for place, value in enumerate(values):
+            if not is_right(value):
+                raise line.fault(f"`{name}`, entry {place}: must be {wanted}, not {_told(value)}")
+    return values
+
+
+def _is_whole(value: object, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and least <= value < _LIMIT
+
+
+def _is_seed(value: object) -> bool:
+    return _is_whole(value, -1)
+
+
+def _are_ids(value: object) -> bool:
+    return isinstance(value, list) and all(_is_whole(item, 0) for item in value)
+
+
+def _is_reason(value: object) -> bool:
+    return isinstance(value, str) and value in FINISH_REASONS
+
+
+def _is_number(value: object) -> bool:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return abs(value) < _LIMIT and isfinite(value)  # a JSON integer may be too large for a float
+
+
+def _told(value: object) -> str:
+    """A value in an error message: as JSON, but never a long text or list."""
+    told = json.dumps(value)
+    return told if len(told) <= 40 else f"a {type(value).__name__}"

@@ -3,14 +3,17 @@
 Left out: evaluation within a run (`evaluate_stage.py`). Floor 7.
 """
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from fairplay.data.reading import read_examples, read_prompts, read_responses
+from fairplay.data.rows import READERS
 from fairplay.errors import DataError, SettingsError
-from fairplay.evaluation.judging import judge_groups
+from fairplay.evaluation.judging import Judged, judge_groups
 from fairplay.evaluation.preference_accuracy import preference_accuracy
+from fairplay.evaluation.settings import MIN_BOOTSTRAP
 from fairplay.evaluation.win_rates import evaluate_judgements
 from fairplay.generation.settings import GenerationSettings
 from fairplay.generation.table import build_engine
@@ -23,12 +26,13 @@ from fairplay.pipeline.context import count_reasons
 from fairplay.pipeline.response_lines import group_of_line, read_lines
 from fairplay.pipeline.results import comparison
 from fairplay.pipeline.stages import MARGINS
-from fairplay.records import Prompt, ResponseGroup
+from fairplay.records import Dropped, Prompt, ResponseGroup
 from fairplay.seeds import stable_seed
 from fairplay.training.held_out import held_out_margins
 from fairplay.training.reference import Scorer
 
 COLUMN_MARK = "::"
+NO_PAIRS = "no pairs"
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,10 @@ class ComparisonSettings:
     loading: ModelSettings = field(default_factory=ModelSettings)
     num_bootstrap: int = 2000
 
+    def __post_init__(self) -> None:
+        if self.num_bootstrap < MIN_BOOTSTRAP:
+            raise SettingsError(f"num_bootstrap: {self.num_bootstrap} is less than {MIN_BOOTSTRAP}")
+
 
 @dataclass(frozen=True)
 class AccuracySettings:
@@ -63,13 +71,43 @@ class AccuracySettings:
     max_prompt_length: int = 1024
     batch_size: int = 8
 
+    def __post_init__(self) -> None:
+        for name in ("max_length", "max_prompt_length", "batch_size"):
+            if getattr(self, name) < 1:
+                raise SettingsError(f"{name}: {getattr(self, name)} is less than 1")
+
+
+@dataclass(frozen=True)
+class Side:
+    """One side of a comparison.
+
+    Attributes:
+        groups: Its responses by prompt.
+        unreadable: Rows of its file that were left out.
+        unanswered: Prompts that a model was asked and left out.
+    """
+
+    groups: tuple[ResponseGroup, ...]
+    unreadable: tuple[Dropped, ...] = ()
+    unanswered: tuple[Dropped, ...] = ()
+
 
 def is_recorded(source: str) -> bool:
-    """Whether a side is a file of responses (`FILE` or `FILE::COLUMN`) rather than a model."""
-    return Path(source.partition(COLUMN_MARK)[0]).is_file()
+    """Whether a side is a file of responses (`FILE` or `FILE::COLUMN`) rather than a model.
+
+    Raises:
+        DataError: If it is written like a file, and there is none.
+    """
+    name, mark, _ = source.partition(COLUMN_MARK)
+    path = Path(name).expanduser()
+    if path.is_file():
+        return True
+    if mark or (name.endswith(tuple(READERS)) and not path.is_dir()):
+        raise DataError(f"{name}: no such file", hint="a side is a model (folder or hub id), or FILE[::COLUMN]")
+    return False
 
 
-def recorded_responses(source: str) -> list[ResponseGroup]:
+def recorded_responses(source: str) -> Side:
     """Responses from a file: JSON lines of `fairplay generate`, or a table with one response a row.
 
     Args:
@@ -77,22 +115,34 @@ def recorded_responses(source: str) -> list[ResponseGroup]:
     """
     path, _, column = source.partition(COLUMN_MARK)
     if not column and path.endswith(".jsonl"):
-        lines = read_lines(Path(path))
-        if all("responses" in line for line in lines):
-            return [group_of_line(line, f"{path}: line {number}") for number, line in enumerate(lines, start=1)]
-    return list(read_responses(path, column=column or "output").items)
+        lines = read_lines(Path(path).expanduser())
+        if all("responses" in line.columns for line in lines):
+            return Side(tuple(group_of_line(line) for line in lines))
+    loaded = read_responses(path, column=column or "output")
+    return Side(loaded.items, unreadable=loaded.dropped)
 
 
-def _side(
-    source: str, role: str, prompts: list[Prompt], settings: ComparisonSettings, seed: int
-) -> list[ResponseGroup]:
+def _side(source: str, role: str, prompts: Sequence[Prompt], settings: ComparisonSettings, seed: int) -> Side:
     if is_recorded(source):
         return recorded_responses(source)
     if not prompts:
         raise SettingsError(f"{source}: a model needs prompts to respond to", hint="name them with --prompts")
     numbers = range(settings.generation.num_responses)
     seeds = [[stable_seed(seed, "evaluate", role, prompt.id, k) for k in numbers] for prompt in prompts]
-    return list(build_engine(settings.generation, source, settings.loading).respond(prompts, seeds).groups)
+    generated = build_engine(settings.generation, source, settings.loading).respond(prompts, seeds)
+    return Side(generated.groups, unanswered=generated.dropped)
+
+
+def not_judged(judged: Judged, policy: Side, opponent: Side, *, num_samples: int) -> list[Dropped]:
+    """Every judgement that was asked for and is missing, with the reason for which a model left its prompt out.
+
+    The judging sees only what responses there are, so it does not count a prompt that neither side responded to.
+    """
+    reasons = {item.id: item.reason for side in (policy, opponent) for item in side.unanswered}
+    present = {group.prompt.id for side in (policy, opponent) for group in side.groups}
+    nowhere = [Dropped(prompt_id, reason) for prompt_id, reason in reasons.items() if prompt_id not in present]
+    named = [Dropped(item.id, reasons.get(item.id, item.reason)) for item in judged.dropped]
+    return [*named, *nowhere * num_samples]
 
 
 def evaluate_sides(
@@ -107,35 +157,45 @@ def evaluate_sides(
         seed: Every sample's seed is a hash that begins with it.
 
     Returns:
-        The comparison as `results.json` has it.
+        The comparison as `results.json` has it (its `dropped` counts missing judgements); and `left_out`: what was
+        left out when prompts and sides were read or generated, by reason.
 
     Raises:
-        DataError: If the two sides have no prompt in common.
+        DataError: If a side is a file that is not there, or the two sides have no prompt in common.
     """
-    asked = list(read_prompts(prompts).items) if prompts else []
-    if not asked:
-        recorded = next((side for side in (policy, opponent) if is_recorded(side)), "")
-        asked = [group.prompt for group in recorded_responses(recorded)] if recorded else []
+    recorded = [side for side in (policy, opponent) if is_recorded(side)]
+    read = read_prompts(prompts) if prompts else None
+    if read is not None:
+        asked: Sequence[Prompt] = read.items
+    else:
+        asked = [group.prompt for group in recorded_responses(recorded[0]).groups] if recorded else []
     ours = _side(policy, "policy", asked, settings, seed)
     theirs = _side(opponent, "opponent", asked, settings, seed)
     judge = build_oracle(settings.judge)
-    judged = judge_groups(judge, ours, theirs)
+    judged = judge_groups(judge, ours.groups, theirs.groups)
+    missing = not_judged(judged, ours, theirs, num_samples=settings.generation.num_responses)
     if not judged.judgements:
-        raise DataError(f"{policy} and {opponent}: nothing judged ({count_reasons(judged.dropped)})")
+        raise DataError(f"{policy} and {opponent}: nothing judged ({count_reasons(missing)})")
     result = evaluate_judgements(
         judged.judgements,
         policy=policy,
         opponent=opponent,
         judge=judge.name,
-        dropped=judged.dropped,
+        dropped=missing,
         seed=stable_seed(seed, "bootstrap"),
         num_bootstrap=settings.num_bootstrap,
         notes=judged.notes,
     )
+    left_out = {
+        "prompts": read.dropped if read else (),
+        "policy": (*ours.unreadable, *ours.unanswered),
+        "opponent": (*theirs.unreadable, *theirs.unanswered),
+    }
     return {
         "schema_version": 1,
         "policy": policy,
         **comparison({"role": "judge", "length_unit": judged.length_unit, **asdict(result)}),
+        "left_out": {name: count_reasons(dropped) for name, dropped in left_out.items()},
     }
 
 
@@ -155,14 +215,19 @@ def evaluate_pairs(policy: str, reference: str, source: str, *, settings: Accura
     Raises:
         DataError: If there is no usable pair.
     """
+    for name in (policy, reference):
+        if name and is_recorded(name):
+            raise DataError(f"{name}: is a file, not a model folder", hint="--data measures models only")
     loaded = read_examples(source)
     model = load_policy(policy, settings.loading)
     with_pairs = [example for example in loaded.items if example.pairs]
+    unpaired = [Dropped(example.id, NO_PAIRS) for example in loaded.items if not example.pairs]
     encoded = encode_examples(
         model.tokenizer, with_pairs, max_length=settings.max_length, max_prompt_length=settings.max_prompt_length
     )
+    dropped = count_reasons([*loaded.dropped, *unpaired, *encoded.dropped])
     if not encoded.examples:
-        raise DataError(f"{source}: no usable preference pair ({count_reasons([*loaded.dropped, *encoded.dropped])})")
+        raise DataError(f"{source}: no usable preference pair ({dropped})")
     scorer = Scorer(settings.batch_size, bf16=False, should_stop=lambda: False)
     own = scorer.token_logps(model.model.train(False), encoded.examples, "policy log-probs")
     other = own
@@ -176,6 +241,8 @@ def evaluate_pairs(policy: str, reference: str, source: str, *, settings: Accura
         "policy": policy,
         "data": source,
         "format": loaded.format,
-        "dropped": count_reasons([*loaded.dropped, *encoded.dropped]),
+        "num_in": len(loaded.items) + len(loaded.dropped),
+        "num_out": len(encoded.examples),
+        "dropped": dropped,
         **{kind: asdict(preference_accuracy(getattr(margins, kind))) for kind in kinds},
     }

@@ -3,84 +3,165 @@
 Left out: the stages of a run (`stages.py`), offline training (`offline.py`). Floor 7.
 """
 
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from fairplay.data.reading import read_prompts
 from fairplay.data.writing import write_examples
+from fairplay.errors import DataError, SettingsError
 from fairplay.generation.settings import GenerationSettings
 from fairplay.generation.table import build_engine
 from fairplay.models.settings import ModelSettings
+from fairplay.oracles.rule import function_source
 from fairplay.oracles.settings import OracleSettings
 from fairplay.oracles.table import build_oracle
 from fairplay.pipeline.context import count_reasons
-from fairplay.pipeline.response_lines import group_of_line, line_of_group, preferences_of_line, read_lines, write_lines
+from fairplay.pipeline.response_lines import (
+    group_of_line,
+    line_of_group,
+    preferences_of_line,
+    read_lines,
+    temperature_of_line,
+    write_lines,
+)
 from fairplay.preferences.audit import audit_preferences
 from fairplay.preferences.selection import select_examples
 from fairplay.preferences.settings import SelectionSettings
 from fairplay.preferences.win_matrix import group_logits, win_matrix
 from fairplay.preferences.win_rates import win_rates
+from fairplay.records import Dropped, PreferenceGroup, Prompt, ResponseGroup
 from fairplay.seeds import stable_seed
+from fairplay.storage.atomic import disk_errors, write_atomic
+from fairplay.storage.digests import content_digest, sha256_value
+from fairplay.storage.locking import LOCK_NAME, lock
+from fairplay.storage.settings_file import settings_document
+from fairplay.storage.shards import read_dropped, read_parts, run_sharded
+
+SHARD_SIZE = 64  # prompts that are committed together; a kill loses at most these
+_FINGERPRINT_NAME = "fingerprint"
 
 
 def generate_file(
-    model: str, source: str, output: Path, *, generation: GenerationSettings, loading: ModelSettings, seed: int
+    model: str,
+    source: str,
+    output: Path,
+    *,
+    generation: GenerationSettings,
+    loading: ModelSettings,
+    seed: int,
+    should_stop: Callable[[], bool],
 ) -> dict[str, Any]:
     """K responses of a model to every prompt of a source, as JSON lines.
 
     Returns:
         Counts: prompts read, groups written, dropped by reason, tokens.
+
+    Raises:
+        Preempted: If `should_stop` said so; the same call again goes on from there.
     """
     loaded = read_prompts(source)
-    seeds = [
-        [stable_seed(seed, "generate", prompt.id, k) for k in range(generation.num_responses)]
-        for prompt in loaded.items
-    ]
-    generated = build_engine(generation, model, loading).respond(loaded.items, seeds)
-    write_lines(output, map(line_of_group, generated.groups))
-    responses = [response for group in generated.groups for response in group.responses]
+    decisive = {
+        "prompts": loaded.sha256,
+        "model": content_digest(model),
+        "generation": settings_document(generation),
+        "loading": settings_document(loading),
+        "seed": seed,
+    }
+    with _shards_beside(output, decisive) as folder:
+        engine = build_engine(generation, model, loading)
+
+        def respond(prompts: Sequence[Prompt]) -> tuple[Sequence[ResponseGroup], Sequence[Dropped]]:
+            numbers = range(generation.num_responses)
+            seeds = [[stable_seed(seed, "generate", prompt.id, k) for k in numbers] for prompt in prompts]
+            generated = engine.respond(prompts, seeds)
+            return generated.groups, generated.dropped
+
+        run_sharded(
+            folder,
+            loaded.items,
+            respond,
+            ResponseGroup,
+            shard_size=SHARD_SIZE,
+            description=f"{output.name}: responses",
+            should_stop=should_stop,
+        )
+        groups, dropped = read_parts(folder, ResponseGroup), read_dropped(folder)
+        write_lines(output, map(line_of_group, groups))
+    responses = [response for group in groups for response in group.responses]
     return {
         "format": loaded.format,
         "num_in": len(loaded.items) + len(loaded.dropped),
-        "num_out": len(generated.groups),
-        "dropped": count_reasons([*loaded.dropped, *generated.dropped]),
+        "num_out": len(groups),
+        "dropped": count_reasons([*loaded.dropped, *dropped]),
         "num_cut_at_length": sum(response.finish_reason == "length" for response in responses),
         "tokens": sum(len(response.token_ids) for response in responses),
         "output": str(output),
     }
 
 
-def rank_file(source: Path, output: Path, *, oracle: OracleSettings, selection: SelectionSettings) -> dict[str, Any]:
+def rank_file(
+    source: Path,
+    output: Path,
+    *,
+    oracle: OracleSettings,
+    rule: str,
+    opponents: str,
+    should_stop: Callable[[], bool],
+) -> dict[str, Any]:
     """Let an oracle compare every ordered pair of responses of every line.
 
-    Every line gets `pair_logits_ab` (entry [i][j]: i shown first, j second), `win_probs` and `win_rates` by the rule
-    of `selection`, `truncated`, and the oracle's name and temperature.
+    Every line gets `pair_logits_ab` (entry [i][j]: i shown first, j second), `win_probs` and `win_rates`, `truncated`,
+    and the oracle's name and temperature.
+
+    Args:
+        source: The lines.
+        output: The file for the same lines with verdicts.
+        oracle: Who compares.
+        rule: How pair logits become win probabilities, a name in `preferences.settings.RULES`.
+        opponents: Against whom a win rate is taken, a name in `preferences.settings.OPPONENTS`.
+        should_stop: Asked at every commit.
 
     Returns:
         Counts, and the audit of the preferences.
+
+    Raises:
+        DataError: If a line is not what it should be; its number is told.
+        Preempted: If `should_stop` said so; the same call again goes on from there.
     """
     lines = read_lines(source)
-    groups = [group_of_line(line, f"{source}: line {number}") for number, line in enumerate(lines, start=1)]
+    groups = [group_of_line(line) for line in lines]
+    make_parent(output)
     judge = build_oracle(oracle)
-    compared = judge.pair_logits(groups)
-    ranked = []
-    for line, preferences in zip(lines, compared, strict=True):
-        probs = win_matrix(group_logits(preferences), rule=selection.rule, temperature=judge.temperature)
-        rates = win_rates(probs, opponents=selection.opponents) if len(probs) > 1 else probs.diagonal()
-        ranked.append(
-            {
-                **line,
-                "oracle": judge.name,
-                "temperature": judge.temperature,
-                "pair_logits_ab": [list(row) for row in preferences.pair_logits],
-                "win_probs": probs.tolist(),
-                "win_rates": rates.tolist(),
-                "truncated": list(preferences.truncated),
-            }
+    with _shards_beside(output, {"lines": content_digest(str(source)), "oracle": _identity(oracle)}) as folder:
+        run_sharded(
+            folder,
+            groups,
+            lambda shard: (judge.pair_logits(shard), []),
+            PreferenceGroup,
+            shard_size=SHARD_SIZE,
+            description=f"{output.name}: preferences",
+            should_stop=should_stop,
         )
-    write_lines(output, ranked)
+        compared = read_parts(folder, PreferenceGroup)
+        said = {"oracle": judge.name, "temperature": judge.temperature}
+        verdicts = (_verdict(group, judge.temperature, rule, opponents) for group in compared)
+        write_lines(output, ({**line.columns, **said, **own} for line, own in zip(lines, verdicts, strict=True)))
     audit = audit_preferences(compared, temperature=judge.temperature)
-    return {"num_in": len(lines), "num_out": len(ranked), "audit": audit, "output": str(output)}
+    return {"num_in": len(lines), "num_out": len(compared), "audit": audit, "output": str(output)}
+
+
+def _verdict(preferences: PreferenceGroup, temperature: float, rule: str, opponents: str) -> dict[str, Any]:
+    probs = win_matrix(group_logits(preferences), rule=rule, temperature=temperature)
+    rates = win_rates(probs, opponents=opponents) if len(probs) > 1 else probs.diagonal()
+    return {
+        "pair_logits_ab": [list(row) for row in preferences.pair_logits],
+        "win_probs": probs.tolist(),
+        "win_rates": rates.tolist(),
+        "truncated": list(preferences.truncated),
+    }
 
 
 def select_file(source: Path, output: Path, *, selection: SelectionSettings, seed: int) -> dict[str, Any]:
@@ -88,20 +169,70 @@ def select_file(source: Path, output: Path, *, selection: SelectionSettings, see
 
     Returns:
         Counts: lines read, examples written, dropped by reason.
+
+    Raises:
+        DataError: If a line is not what it should be (its number is told), or no example is left; nothing is written.
     """
     lines = read_lines(source)
-    groups = [preferences_of_line(line, f"{source}: line {number}") for number, line in enumerate(lines, start=1)]
-    temperatures = {float(line.get("temperature", 1.0)) for line in lines}
+    by_temperature: dict[float, list[PreferenceGroup]] = {}
+    for line in lines:
+        by_temperature.setdefault(temperature_of_line(line), []).append(preferences_of_line(line))
     selected = [
-        select_examples(
-            [group for group, line in zip(groups, lines, strict=True) if float(line.get("temperature", 1.0)) == value],
-            selection,
-            temperature=value,
-            seed=seed,
-        )
-        for value in sorted(temperatures)
+        select_examples(groups, selection, temperature=temperature, seed=seed)
+        for temperature, groups in sorted(by_temperature.items())
     ]
     examples = [example for part in selected for example in part.examples]
-    write_examples(examples, output)
     dropped = count_reasons([item for part in selected for item in part.dropped])
+    if not examples:
+        raise DataError(
+            f"{source}: no preference signal, all {len(lines)} lines were left out ({dropped})",
+            hint="is the oracle the right one? more varied responses, or a lower selection.min_margin, may help",
+        )
+    make_parent(output)
+    write_examples(examples, output)
     return {"num_in": len(lines), "num_out": len(examples), "dropped": dropped, "output": str(output)}
+
+
+def make_parent(output: Path) -> None:
+    """Make the folder of an output, before any work is done for it.
+
+    Raises:
+        SettingsError: If the output is a folder itself.
+        ResourceError: If its folder can't be made.
+    """
+    if output.is_dir():
+        raise SettingsError(f"--output {output}: is a folder", hint="name a file in it")
+    with disk_errors(output.parent):
+        output.parent.mkdir(parents=True, exist_ok=True)
+
+
+@contextmanager
+def _shards_beside(output: Path, decisive: Mapping[str, Any]) -> Iterator[Path]:
+    """A hidden folder for the shards of an output: kept where the work is stopped, removed where it ends well.
+
+    Shards of an earlier call are found in it if what decides their content is the same; else they are removed.
+    """
+    make_parent(output)
+    folder = output.with_name(f".{output.name}.shards")
+    with disk_errors(folder):
+        folder.mkdir(exist_ok=True)
+    with lock(folder):
+        _forget_stale(folder, sha256_value([SHARD_SIZE, dict(decisive)]))
+        yield folder
+        shutil.rmtree(folder)
+
+
+def _forget_stale(folder: Path, fingerprint: str) -> None:
+    marker = folder / _FINGERPRINT_NAME
+    if marker.is_file() and marker.read_text(encoding="utf-8") == fingerprint:
+        return
+    with disk_errors(folder):
+        for path in folder.iterdir():
+            if path.name != LOCK_NAME:
+                path.unlink()
+    write_atomic(marker, fingerprint)
+
+
+def _identity(oracle: OracleSettings) -> dict[str, Any]:
+    """What decides an oracle's verdicts: its settings, and its weights or code instead of their place."""
+    return settings_document(oracle) | {"model": content_digest(oracle.model or function_source(oracle.function))}
