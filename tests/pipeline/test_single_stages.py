@@ -174,6 +174,13 @@ def test_generation_goes_on_after_a_stop_with_the_same_bytes_and_counts_what_it_
     assert [path.name for path in output.parent.iterdir()] == ["out.jsonl"]
 
 
+def test_work_that_fails_before_its_first_commit_leaves_nothing_behind(tmp_path):
+    source = write(tmp_path / "in.jsonl", [row()])
+    with pytest.raises(DataError, match="raised KeyError"):
+        rank(source, tmp_path / "out" / "ranked.jsonl", OracleSettings("rule", function="oracles.tiny:raising_rule"))
+    assert list((tmp_path / "out").iterdir()) == []
+
+
 def test_an_output_that_is_a_folder_is_refused_before_any_work(tmp_path):
     source = write(tmp_path / "in.jsonl", [row()])
     with pytest.raises(SettingsError, match="is a folder"):

@@ -38,7 +38,7 @@ from fairplay.storage.atomic import disk_errors, write_atomic
 from fairplay.storage.digests import content_digest, sha256_value
 from fairplay.storage.locking import LOCK_NAME, lock
 from fairplay.storage.settings_file import settings_document
-from fairplay.storage.shards import read_dropped, read_parts, run_sharded
+from fairplay.storage.shards import part_path, read_dropped, read_parts, run_sharded
 
 SHARD_SIZE = 64  # prompts that are committed together; a kill loses at most these
 _FINGERPRINT_NAME = "fingerprint"
@@ -208,7 +208,7 @@ def make_parent(output: Path) -> None:
 
 @contextmanager
 def _shards_beside(output: Path, decisive: Mapping[str, Any]) -> Iterator[Path]:
-    """A hidden folder for the shards of an output: kept where the work is stopped, removed where it ends well.
+    """A hidden folder for the shards of an output: removed where the work ends well, or is stopped before any is done.
 
     Shards of an earlier call are found in it if what decides their content is the same; else they are removed.
     """
@@ -218,8 +218,13 @@ def _shards_beside(output: Path, decisive: Mapping[str, Any]) -> Iterator[Path]:
         folder.mkdir(exist_ok=True)
     with lock(folder):
         _forget_stale(folder, sha256_value([SHARD_SIZE, dict(decisive)]))
-        yield folder
-        shutil.rmtree(folder)
+        is_done = False
+        try:
+            yield folder
+            is_done = True
+        finally:
+            if is_done or not part_path(folder, 0).exists():
+                shutil.rmtree(folder)
 
 
 def _forget_stale(folder: Path, fingerprint: str) -> None:
