@@ -5,7 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fairplay.models.encoding import EncodedExample
-from fairplay.training.batches import epoch_steps, step_totals, steps_per_epoch
+from fairplay.training.batches import step_totals
+from fairplay.training.plan import StepPlan, epoch_steps, steps_per_epoch
 from training.tiny import make_examples
 
 shapes = {
@@ -37,6 +38,21 @@ def test_epochs_and_seeds_differ_in_order():
         for epoch in (0, 1)
     ]
     assert len(set(orders)) == len(orders)
+
+
+@given(**shapes, num_steps=st.integers(1, 60), first=st.integers(0, 60))
+@settings(max_examples=40, deadline=None)
+def test_a_plan_goes_through_the_epochs_from_any_step_on(
+    lengths, batch_size, accumulation, seed, epoch, num_steps, first
+):
+    sizes = {"batch_size": batch_size, "accumulation": accumulation, "seed": seed}
+    plan = StepPlan(tuple(lengths), **sizes, num_steps=num_steps)
+    every = dict(plan.steps(0, num_steps))
+    assert list(every) == list(range(num_steps))
+    assert dict(plan.steps(first, num_steps)) == {number: every[number] for number in range(first, num_steps)}
+    if (epoch + 1) * plan.per_epoch <= num_steps:
+        of_epoch = plan.steps(epoch * plan.per_epoch, (epoch + 1) * plan.per_epoch)
+        assert tuple(step for _, step in of_epoch) == epoch_steps(lengths, **sizes, epoch=epoch)
 
 
 def test_sorting_by_length_saves_most_of_the_padding():

@@ -11,7 +11,7 @@ import torch
 from fairplay.errors import DataError, SettingsError
 from fairplay.models.encoding import encode_examples
 from fairplay.models.loading import load_policy
-from fairplay.training.batches import longest_row
+from fairplay.training.plan import longest_row
 from training.tiny import CPU, EXACT, make_examples, run, save_tiny_policy
 
 
@@ -35,6 +35,8 @@ SHAPES = [
     ("ipo_sum", {}, 2),
     ("sppo", {"eta": 5.0}, 3),
     ("sppo_soft", {"eta": 5.0}, 2),
+    ("kto", {}, 2),
+    ("kto", {}, 1),
     ("sft", {}, 1),
     ("simpo_sft", {"reduction": "token"}, 2),
 ]
@@ -202,7 +204,8 @@ def encoded(start, examples):
     [
         (DataError, "12 of 12 examples have no pairs: 0-0, 0-1, 0-2, 0-3, 0-4 and 7 more", {"num_responses": 1}),
         (SettingsError, "prompt_loss_weight", {"prompt_loss_weight": 0.1}),
-        (SettingsError, "anchors", {"objective": "kto"}),
+        (SettingsError, "statistics:kl_ref_policy", {"objective": "tdpo1"}),
+        (SettingsError, "a step has only one", {"objective": "kto", "per_device_train_batch_size": 1}),
         (SettingsError, "lr_scheduler_kwargs", {"lr_scheduler_kwargs": {"floor": 0.1}}),
     ],
 )

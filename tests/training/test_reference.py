@@ -5,8 +5,8 @@ import torch
 
 from fairplay.models.encoding import encode_examples
 from fairplay.models.loading import load_policy
-from fairplay.training.encoded_data import EncodedData
 from fairplay.training.reference import LogpsFile, Scorer, start_logps
+from fairplay.training.reference_rows import ReferenceRows
 from training.tiny import EXACT, make_examples, save_tiny_policy
 
 
@@ -15,10 +15,9 @@ def policy(tmp_path_factory):
     return load_policy(save_tiny_policy(tmp_path_factory.mktemp("start") / "policy"), EXACT)
 
 
-def encoded(policy, count, seed=0):
-    return encode_examples(
-        policy.tokenizer, make_examples(count, seed=seed), max_length=96, max_prompt_length=48
-    ).examples
+def encoded(policy, count, *, num_responses=2, seed=0):
+    examples = make_examples(count, num_responses=num_responses, seed=seed)
+    return encode_examples(policy.tokenizer, examples, max_length=96, max_prompt_length=48).examples
 
 
 def scorer(batch_size):
@@ -57,7 +56,8 @@ def test_log_probs_are_read_again_only_where_they_are_whole_and_of_this_training
 
 
 def test_the_reference_is_loaded_only_where_it_is_another_model_and_not_known_yet(policy, tmp_path):
-    data = EncodedData(encoded(policy, 3), (), encoded(policy, 2, seed=1), ())
+    train, held_out = encoded(policy, 3), encoded(policy, 2, seed=1)
+    rows = ReferenceRows(examples=dict(enumerate(train)), anchors={0: held_out, 4: held_out[:1]})
     loaded = []
 
     def load():
@@ -65,9 +65,10 @@ def test_the_reference_is_loaded_only_where_it_is_another_model_and_not_known_ye
         return policy
 
     file = LogpsFile(tmp_path / "logps.safetensors", "f")
-    arguments = {"needs_reference": True, "file": file}
-    first = start_logps(policy, load, data, scorer(2), **arguments)
-    again = start_logps(policy, load, data, scorer(2), **arguments)
+    first = start_logps(policy, load, held_out, rows, scorer(2), file)
+    again = start_logps(policy, load, held_out, rows, scorer(2), file)
     assert len(loaded) == 1
-    assert all(torch.equal(a, b) for a, b in zip(first.train, again.train, strict=True))
-    assert [len(first.train), len(first.held_out), len(first.held_out_reference)] == [3, 2, 2]
+    assert all(torch.equal(first.reference.examples[k], again.reference.examples[k]) for k in range(3))
+    assert {number: len(logps) for number, logps in again.reference.anchors.items()} == {0: 2, 4: 1}
+    torch.testing.assert_close(first.reference.anchors[0], first.held_out, rtol=0, atol=1e-6)
+    assert [len(first.held_out), len(first.held_out_reference)] == [2, 2]

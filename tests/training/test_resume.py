@@ -109,7 +109,15 @@ def stop_after(count):
     return lambda: next(polls, True)
 
 
-@pytest.mark.parametrize("options", [{}, {"use_peft": True, "lora_dropout": 0.3}, {"gradient_accumulation_steps": 2}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"use_peft": True, "lora_dropout": 0.3},
+        {"gradient_accumulation_steps": 2},
+        {"objective": "kto", "use_peft": True, "lora_dropout": 0.3},
+    ],
+)
 def test_a_request_to_stop_saves_and_the_same_call_goes_on(options, start, tmp_path):
     options = {"num_train_epochs": 3, "save_steps": 0, **options}
     run(tmp_path / "unbroken", start, **options)

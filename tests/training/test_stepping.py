@@ -9,7 +9,8 @@ from fairplay.errors import DataError, SettingsError
 from fairplay.models.encoding import encode_examples
 from fairplay.models.loading import load_policy
 from fairplay.objectives.table import OBJECTIVES, build_objective
-from fairplay.training.batches import TrainingSet
+from fairplay.training.anchor_rows import mismatched
+from fairplay.training.batches import ReferenceLogps, TrainingSet
 from fairplay.training.guard import check_objective
 from fairplay.training.metrics import MetricWindow
 from fairplay.training.reference import Scorer
@@ -18,8 +19,9 @@ from fairplay.training.stepping import Learner
 from training.tiny import EXACT, make_examples, save_tiny_policy
 
 NUM_EXAMPLES = 7
-WHOLE = (tuple(range(NUM_EXAMPLES)),)
 SPLIT = ((5, 1), (0, 2, 6), (3,), (4,))
+WHOLE = (tuple(index for micro_batch in SPLIT for index in micro_batch),)
+NUMBERS = range(6)
 
 
 def can_be_fed(name):
@@ -35,19 +37,24 @@ FED = [name for name in OBJECTIVES if can_be_fed(name)]
 
 @pytest.fixture(scope="module")
 def scored(tmp_path_factory):
-    """A float64 policy, encoded examples of two responses each, and the policy's own log-probs."""
+    """A float64 policy, encoded examples of two responses each, its log-probs of them and of anchor rows."""
     policy = load_policy(save_tiny_policy(tmp_path_factory.mktemp("start") / "policy"), EXACT)
     data = encode_examples(policy.tokenizer, make_examples(NUM_EXAMPLES), max_length=96, max_prompt_length=48).examples
-    own = Scorer(NUM_EXAMPLES, bf16=False, should_stop=bool).token_logps(policy.model, data, "reference")
-    return policy.model, data, own
+    scorer = Scorer(NUM_EXAMPLES, bf16=False, should_stop=bool)
+    own = scorer.token_logps(policy.model, data, "reference")
+    anchors = mismatched(data, WHOLE, longest=96)
+    return policy.model, data, own, scorer.token_logps(policy.model, anchors, "anchors")
 
 
 def learner_of(objective, scored, *, shift=0.0, prompt_loss_weight=0.0, starts_at_reference=False):
-    model, data, own = scored
-    reference = tuple(values + shift * torch.sin(torch.arange(len(values)) + k) for k, values in enumerate(own))
+    model, data, own, anchors = scored
+    reference = ReferenceLogps()
+    if objective.needs_reference:
+        shifted = [[v + shift * torch.sin(torch.arange(len(v)) + k) for k, v in enumerate(x)] for x in (own, anchors)]
+        reference = ReferenceLogps(dict(enumerate(shifted[0])), dict.fromkeys(NUMBERS, tuple(shifted[1])))
     return Learner(
         model=model,
-        data=TrainingSet(data, reference if objective.needs_reference else (), prompt_loss_weight),
+        data=TrainingSet(data, reference, prompt_loss_weight),
         objective=objective,
         seed=0,
         bf16=False,
@@ -92,7 +99,7 @@ def test_a_start_at_the_reference_passes_the_guard(name, step, scored):
     assert gradient.isfinite().all()
 
 
-@pytest.mark.parametrize("name", ["dpo", "bco_pair"])
+@pytest.mark.parametrize("name", ["dpo", "bco_pair", "kto"])
 def test_a_start_off_the_reference_is_refused_with_the_reason(name, scored):
     learner = learner_of(build_objective(name, {}), scored, shift=0.01, starts_at_reference=True)
     with pytest.raises(DataError, match=r"log-ratio is 0\.01 nats, not 0, in the examples 0-"):

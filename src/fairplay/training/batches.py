@@ -1,14 +1,13 @@
-"""From encoded examples to optimiser steps: their order, their micro-batches, their sizes, what an objective reads.
+"""From the examples of a step to what an objective reads: rows to score, sizes, log-probs with preference data.
 
-Left out: scoring tokens (`models.token_logps`), the reference's numbers (`reference.py`). The order is a pure function
-of (seed, epoch) and the lengths, so a resumed training meets the same batches. Floor 5.
+Left out: which examples make a step (`plan.py`), scoring tokens (`models.token_logps`), the reference's numbers
+(`reference.py`). Floor 5.
 """
 
-import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -16,12 +15,8 @@ from fairplay.logps import PreferenceBatch, StepTotals, TokenLogps
 from fairplay.models.encoding import EncodedExample
 from fairplay.models.token_logps import Row, RowScores
 from fairplay.seeds import stable_seed
+from fairplay.training.plan import longest_row
 
-Step = tuple[tuple[int, ...], ...]
-
-# Micro-batches among which examples are sorted by length: enough to save most of the padding, few enough that an
-# optimiser step still mixes lengths once several micro-batches are accumulated.
-WINDOW_MICRO_BATCHES = 8
 COLUMNS = ("win_rates", "labels", "scores")
 
 
@@ -33,46 +28,6 @@ def example_rows(examples: Sequence[EncodedExample]) -> list[Row]:
 def num_input_tokens(examples: Sequence[EncodedExample]) -> int:
     """Tokens that the model reads for these examples, each response with its own copy of the prompt, no padding."""
     return sum(len(prompt) + len(response) for prompt, response in example_rows(examples))
-
-
-def longest_row(example: EncodedExample) -> int:
-    """Tokens of the example's longest row, prompt included: what its micro-batch is padded to at least."""
-    return len(example.prompt_ids) + max(len(response) for response in example.response_ids)
-
-
-def steps_per_epoch(num_examples: int, *, batch_size: int, accumulation: int) -> int:
-    """Optimiser steps of one pass; the last may be smaller."""
-    return math.ceil(math.ceil(num_examples / batch_size) / accumulation)
-
-
-def epoch_steps(
-    row_lengths: Sequence[int], *, batch_size: int, accumulation: int, seed: int, epoch: int
-) -> tuple[Step, ...]:
-    """The optimiser steps of one epoch as indices of examples, every example once.
-
-    Examples are shuffled, sorted by length within windows of a few micro-batches, and the micro-batches of a window are
-    shuffled again. A smaller rest comes last.
-
-    Args:
-        row_lengths: Longest row of each example, [examples].
-        batch_size: Examples in a micro-batch.
-        accumulation: Micro-batches in a step.
-        seed: The run's seed.
-        epoch: Number of the pass, from 0.
-
-    Returns:
-        Steps of micro-batches of indices; a pure function of the arguments.
-    """
-    generator = np.random.default_rng(stable_seed(seed, "order", epoch))
-    order = generator.permutation(len(row_lengths)).tolist()
-    window = batch_size * accumulation * math.ceil(WINDOW_MICRO_BATCHES / accumulation)
-    micro_batches: list[tuple[int, ...]] = []
-    for start in range(0, len(order), window):
-        by_length = sorted(order[start : start + window], key=lambda index: row_lengths[index])
-        cut = [tuple(by_length[i : i + batch_size]) for i in range(0, len(by_length), batch_size)]
-        rest = [cut.pop()] if len(cut[-1]) < batch_size else []
-        micro_batches += [cut[i] for i in generator.permutation(len(cut))] + rest
-    return tuple(tuple(micro_batches[i : i + accumulation]) for i in range(0, len(micro_batches), accumulation))
 
 
 def step_totals(examples: Sequence[EncodedExample], *, prompt_loss_weight: float) -> StepTotals:
@@ -97,39 +52,62 @@ def step_totals(examples: Sequence[EncodedExample], *, prompt_loss_weight: float
 
 
 @dataclass(frozen=True)
+class ReferenceLogps:
+    """The reference's log-probs, flat on the CPU; empty where the objective needs no reference.
+
+    Attributes:
+        examples: Index of an example -> log-probs of all its response tokens.
+        anchors: Number of a step -> log-probs of each of its anchor rows.
+    """
+
+    examples: Mapping[int, Tensor] = field(default_factory=dict)
+    anchors: Mapping[int, tuple[Tensor, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class TrainingSet:
     """All examples of a training with the reference's log-probs of their response tokens.
 
     Attributes:
         examples: Encoded examples.
-        reference: For each example the log-probs of all its response tokens, flat, on the CPU; empty where the
-            objective needs no reference.
+        reference: The reference's log-probs, of the examples and of anchor rows.
         prompt_loss_weight: Weight of prompt tokens; above 0 they are scored too.
     """
 
     examples: tuple[EncodedExample, ...]
-    reference: tuple[Tensor, ...]
+    reference: ReferenceLogps
     prompt_loss_weight: float
 
+    @cached_property
+    def longest_row(self) -> int:
+        """Tokens of the longest row of all, prompt included."""
+        return max(longest_row(example) for example in self.examples)
 
-def preference_batch(data: TrainingSet, indices: Sequence[int], scores: RowScores, *, epoch: int) -> PreferenceBatch:
+
+def preference_batch(
+    data: TrainingSet, indices: Sequence[int], scores: RowScores, *, epoch: int, anchors: Sequence[Tensor] = ()
+) -> PreferenceBatch:
     """What an objective reads, for these examples as they were scored.
 
     Args:
         data: The training set.
         indices: Examples of the micro-batch, in the order of the scored rows.
-        scores: Token log-probs of `example_rows` of these examples.
+        scores: Token log-probs of `example_rows` of these examples, and of the anchor rows behind them.
         epoch: Number of the pass over the data, from 0.
+        anchors: The reference's log-probs of each anchor row; they all belong to the last example.
     """
     examples = [data.examples[index] for index in indices]
     device = scores.logps.device
     example_index, pairs = _structure(examples)
-    columns = {
-        name: torch.tensor(values, dtype=scores.logps.dtype, device=device)
-        for name, values in _columns(examples).items()
-    }
+    values = _columns(examples)
+    if anchors:
+        values = {name: [*known, *([0.0] * len(anchors))] for name, known in values.items()}
+        values["anchors"] = [0.0] * len(example_index) + [1.0] * len(anchors)
+        example_index += [len(examples) - 1] * len(anchors)
+    columns = {name: torch.tensor(known, dtype=scores.logps.dtype, device=device) for name, known in values.items()}
+    known = [data.reference.examples[index] for index in indices] if data.reference.examples else []
     return PreferenceBatch(
-        logps=_token_logps(data, indices, scores, num_responses=len(example_index)),
+        logps=_token_logps(data, [*known, *anchors], scores, num_responses=len(example_index)),
         example_index=torch.tensor(example_index, device=device),
         num_examples=len(examples),
         pairs=torch.tensor(pairs, dtype=torch.int64, device=device).reshape(-1, 2),
@@ -139,11 +117,12 @@ def preference_batch(data: TrainingSet, indices: Sequence[int], scores: RowScore
     )
 
 
-def _token_logps(data: TrainingSet, indices: Sequence[int], scores: RowScores, *, num_responses: int) -> TokenLogps:
+def _token_logps(
+    data: TrainingSet, of_reference: Sequence[Tensor], scores: RowScores, *, num_responses: int
+) -> TokenLogps:
     reference = torch.zeros_like(scores.logps, requires_grad=False)
-    if data.reference:
-        flat = torch.cat([data.reference[index] for index in indices])
-        reference = flat.to(device=scores.logps.device, dtype=scores.logps.dtype)
+    if of_reference:
+        reference = torch.cat(tuple(of_reference)).to(device=scores.logps.device, dtype=scores.logps.dtype)
     statistics = dict(scores.statistics)
     if data.prompt_loss_weight:
         statistics["weight"] = torch.where(scores.position < 0, data.prompt_loss_weight, 1.0)
@@ -153,7 +132,7 @@ def _token_logps(data: TrainingSet, indices: Sequence[int], scores: RowScores, *
         response_index=scores.response_index,
         position=scores.position,
         num_responses=num_responses,
-        has_reference=bool(data.reference),
+        has_reference=bool(of_reference),
         statistics=statistics,
     )
 

@@ -25,7 +25,7 @@ LOGRATIO_TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-3, torch.bfloat16: 
 LOSS_TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-2, torch.bfloat16: 0.3, torch.float16: 0.1}
 _NUM_NAMED = 5
 # Kinds of data that reach an objective from training.
-_FED = {"reference", "pairs", "statistics", "ordered scores", *COLUMNS}
+_FED = {"reference", "pairs", "statistics", "ordered scores", "anchors", *COLUMNS}
 
 
 def check_objective(objective: Objective, examples: Sequence[TrainingExample], settings: TrainingSettings) -> None:
@@ -47,6 +47,12 @@ def check_objective(objective: Objective, examples: Sequence[TrainingExample], s
                 f"the objective `{objective.name}` needs {need}, which training can't supply",
                 hint="list the others with `fairplay objectives`",
             )
+    if "anchors" in objective.needs and settings.examples_per_step == 1:
+        raise SettingsError(
+            f"training: the objective `{objective.name}` gives each prompt the response of another example of its "
+            "step, and a step has only one",
+            hint="set per_device_train_batch_size or gradient_accumulation_steps to 2 or more",
+        )
     for need in sorted(objective.needs & {"pairs", *COLUMNS}):
         # Pairs label their two sides, so an objective over labels takes them too.
         sources = ("labels", "pairs") if need == "labels" else (need,)

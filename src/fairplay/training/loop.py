@@ -25,7 +25,9 @@ from fairplay.training.encoded_data import EncodedData, encode_data
 from fairplay.training.fingerprint import training_fingerprint
 from fairplay.training.guard import check_objective
 from fairplay.training.held_out import held_out_pairs
+from fairplay.training.plan import plan_steps
 from fairplay.training.reference import LogpsFile, Scorer, start_logps
+from fairplay.training.reference_rows import reference_rows
 from fairplay.training.settings import TrainingSettings
 from fairplay.training.stepping import Learner
 from fairplay.training.steps import Counters, run_steps
@@ -98,28 +100,30 @@ def train(
     if finished is not None and output.is_dir():
         shutil.rmtree(work / "checkpoints", ignore_errors=True)  # a kill may have come between summary and clean-up
         return finished
+    plan = plan_steps(data.train, settings, seed=seed)
+    rows = reference_rows(objective, data.train, plan, first=0, end=plan.num_steps)
     work.mkdir(parents=True, exist_ok=True)
     scorer = Scorer(settings.per_device_train_batch_size, bf16=settings.bf16, should_stop=should_stop)
     policy = load_policy(model, model_settings)
     start = start_logps(
         policy,
         None if reference_digest == digest else lambda: load_policy(reference, model_settings),
-        data,
+        data.held_out,
+        rows,
         scorer,
-        needs_reference=objective.needs_reference,
-        file=LogpsFile(work / "reference_logps.safetensors", fingerprint),
+        LogpsFile(work / "reference_logps.safetensors", fingerprint),
     )
     policy = make_trainable(policy, settings, seed=seed)
     learner = Learner(
         model=policy.model,
-        data=TrainingSet(data.train, start.train, settings.prompt_loss_weight),
+        data=TrainingSet(data.train, start.reference, settings.prompt_loss_weight),
         objective=objective,
         seed=seed,
         bf16=settings.bf16,
         has_dropout=settings.lora_dropout > 0,
         starts_at_reference=reference_digest == digest and objective.needs_reference,
     )
-    counters = run_steps(learner, settings, work=work, fingerprint=fingerprint, should_stop=should_stop)
+    counters = run_steps(learner, plan, settings, work=work, fingerprint=fingerprint, should_stop=should_stop)
     after = scorer.token_logps(policy.model.train(mode=False), data.held_out, "held-out log-probs")
     save_policy(policy, output)
     summary = _summary(data, counters, held_out_pairs(data, start, after))

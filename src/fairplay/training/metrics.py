@@ -8,7 +8,7 @@ never waits for a number. Floor 5.
     rewards/accuracies      share of pairs with a positive margin, ties half
     logps/*, logratios/*    summed over a response's tokens, nats; length/* in tokens
     length/margin_slope     slope of the reward margin over (length of chosen - length of rejected), per token
-    logps/responses, ...    mean over responses, where there are no pairs
+    logps/responses, ...    mean over the responses that are learned from, where there are no pairs
 """
 
 import json
@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from fairplay.logps import PreferenceBatch
+from fairplay.objectives.comparisons import learned_responses
 from fairplay.objectives.evaluate import ObjectiveOutput
 from fairplay.storage.atomic import disk_errors, fsync_file, write_atomic
 
@@ -120,12 +121,12 @@ def _pair_sums(output: ObjectiveOutput, batch: PreferenceBatch) -> dict[str, Ten
 
 
 def _response_sums(batch: PreferenceBatch) -> dict[str, Tensor]:
-    policy = batch.logps.policy.detach()
-    num_tokens, num_responses = float(len(policy)), float(batch.logps.num_responses)
+    learned = learned_responses(batch)
+    policy = batch.logps.sum_per_response(batch.logps.policy.detach())[learned]
     return {
         "logps/responses": policy.sum(dtype=torch.float64),
-        "length/responses": policy.new_tensor(num_tokens),
-        "responses": policy.new_tensor(num_responses),
+        "length/responses": batch.logps.lengths()[learned].sum(),
+        "responses": policy.new_tensor(float(len(learned))),
     }
 
 

@@ -22,9 +22,10 @@ from fairplay.models.loading import Policy
 from fairplay.models.token_logps import score_rows
 from fairplay.progress import progress
 from fairplay.storage.atomic import write_atomic
-from fairplay.training.batches import example_rows, longest_row
-from fairplay.training.encoded_data import EncodedData
+from fairplay.training.batches import ReferenceLogps, example_rows
 from fairplay.training.guard import named
+from fairplay.training.plan import longest_row
+from fairplay.training.reference_rows import ReferenceRows
 
 logger = logging.getLogger(__name__)
 
@@ -109,15 +110,15 @@ class LogpsFile:
 
 @dataclass(frozen=True)
 class StartLogps:
-    """Log-probs before the first step, flat for each example; a tuple is empty where nothing asks for it.
+    """Log-probs before the first step, flat for each example; empty where nothing asks for them.
 
     Attributes:
-        train: The reference's, of the training examples.
+        reference: The reference's, of the rows to train on.
         held_out: The starting policy's, of the held-out examples.
         held_out_reference: The reference's, of the held-out examples.
     """
 
-    train: tuple[Tensor, ...]
+    reference: ReferenceLogps
     held_out: tuple[Tensor, ...]
     held_out_reference: tuple[Tensor, ...]
 
@@ -125,10 +126,9 @@ class StartLogps:
 def start_logps(
     policy: Policy,
     load_reference: Callable[[], Policy] | None,
-    data: EncodedData,
+    held_out: Sequence[EncodedExample],
+    rows: ReferenceRows,
     scorer: Scorer,
-    *,
-    needs_reference: bool,
     file: LogpsFile,
 ) -> StartLogps:
     """Log-probs of reference and starting policy, from the file of an earlier part of this training if there is one.
@@ -136,24 +136,32 @@ def start_logps(
     Args:
         policy: The starting policy.
         load_reference: Loads the reference; None means that the starting policy is the reference.
-        data: Training and held-out examples.
+        held_out: Held-out examples, asked of both.
+        rows: What training asks of the reference.
         scorer: How to compute them.
-        needs_reference: Whether the objective reads the reference.
         file: Where they are kept.
     """
-    train = data.train if needs_reference else ()
-    known = file.read({"train": train, "held_out": data.held_out, "held_out_reference": data.held_out})
+    train, anchors = tuple(rows.examples.values()), rows.every_anchor
+    known = file.read({"train": train, "anchors": anchors, "held_out": held_out, "held_out_reference": held_out})
     if known is None:
         model = policy.model
-        held_out = scorer.token_logps(model, data.held_out, "held-out log-probs")
-        held_out_reference = held_out
-        if load_reference is not None and (train or data.held_out):
+        before = scorer.token_logps(model, held_out, "held-out log-probs")
+        of_reference = before
+        if load_reference is not None and (train or held_out):
             model = load_reference().model
-            held_out_reference = scorer.token_logps(model, data.held_out, "held-out reference log-probs")
-        of_train = scorer.token_logps(model, train, "reference log-probs")
-        known = {"train": of_train, "held_out": held_out, "held_out_reference": held_out_reference}
+            of_reference = scorer.token_logps(model, held_out, "held-out reference log-probs")
+        known = {
+            "train": scorer.token_logps(model, train, "reference log-probs"),
+            "anchors": scorer.token_logps(model, anchors, "anchor log-probs"),
+            "held_out": before,
+            "held_out_reference": of_reference,
+        }
         file.write(known)
-    return StartLogps(**known)
+    return StartLogps(
+        reference=rows.with_logps(known["train"], known["anchors"]),
+        held_out=known["held_out"],
+        held_out_reference=known["held_out_reference"],
+    )
 
 
 def response_sizes(examples: Sequence[EncodedExample]) -> list[int]:

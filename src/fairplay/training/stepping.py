@@ -6,30 +6,29 @@ whole step, so the accumulated gradient is the whole batch's. Floor 5.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain, islice
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
 from fairplay.logps import PreferenceBatch, StepTotals
+from fairplay.models.encoding import EncodedExample
 from fairplay.models.token_logps import RowScores, score_rows
 from fairplay.objectives.anchors import State
 from fairplay.objectives.evaluate import ObjectiveOutput, evaluate, token_gradient
 from fairplay.objectives.objective import Objective
 from fairplay.seeds import stable_seed
-from fairplay.training.batches import (
-    Step,
-    TrainingSet,
-    example_rows,
-    num_input_tokens,
-    preference_batch,
-    step_totals,
-)
+from fairplay.training.anchor_rows import mismatched
+from fairplay.training.batches import TrainingSet, example_rows, num_input_tokens, preference_batch, step_totals
 from fairplay.training.guard import check_start
 from fairplay.training.metrics import MetricWindow
+from fairplay.training.plan import Step
 from fairplay.training.reference import TILE, autocast
 
 STATISTICS = "statistics:"
+
+_Computed = tuple[Tensor, list[tuple[list[str], Tensor]], State]
 
 
 @dataclass(frozen=True)
@@ -81,55 +80,65 @@ class Learner:
             state: The objective's state from the last step.
             window: Metrics to count the step in.
         """
-        every = [self.data.examples[index] for micro_batch in step for index in micro_batch]
-        totals = step_totals(every, prompt_loss_weight=self.data.prompt_loss_weight)
-        if self.objective.couples_examples and len(step) > 1:
-            loss, losses, state = self._coupled(step, totals, number=number, epoch=epoch, state=state, window=window)
-        else:
-            loss, losses, state = self._split(step, totals, number=number, epoch=epoch, state=state, window=window)
-        return StepOutcome(loss=loss, example_losses=losses, num_tokens=num_input_tokens(every), state=state)
+        parts = [tuple(self.data.examples[index] for index in micro_batch) for micro_batch in step]
+        anchors = self._anchor_rows(step)
+        totals = step_totals(list(chain(*parts)), prompt_loss_weight=self.data.prompt_loss_weight)
+        work = _Work(step, parts, anchors, totals, number=number, epoch=epoch, state=state, window=window)
+        compute = self._coupled if self.objective.couples_examples and len(step) > 1 else self._split
+        loss, losses, state = compute(work)
+        num_tokens = num_input_tokens(list(chain(*parts, *anchors)))
+        return StepOutcome(loss=loss, example_losses=losses, num_tokens=num_tokens, state=state)
 
-    def _split(
-        self, step: Step, totals: StepTotals, *, number: int, epoch: int, state: State, window: MetricWindow
-    ) -> tuple[Tensor, list[tuple[list[str], Tensor]], State]:
+    def _split(self, work: "_Work") -> _Computed:
         """Micro-batch by micro-batch; each loss is a share of the step's."""
-        parts: list[Tensor] = []
+        losses: list[Tensor] = []
         example_losses: list[tuple[list[str], Tensor]] = []
-        for place, indices in enumerate(step):
-            batch = preference_batch(self.data, indices, self._score(indices, (number, place)), epoch=epoch)
-            output = evaluate(self.objective, batch, totals, seed=self.seed, state=state)
-            ids = [self.data.examples[index].example.id for index in indices]
-            if number == 0 and place == 0 and self.starts_at_reference:
-                self._check_start(batch, output, totals, ids)
+        state = work.state
+        for place, (indices, part) in enumerate(zip(work.step, work.parts, strict=True)):
+            scores = _joined([self._score(part, (work.number, place)), *self._score_anchors(work)])
+            batch = self._batch(work, indices, scores)
+            output = evaluate(self.objective, batch, work.totals, seed=self.seed, state=state)
+            ids = [example.example.id for example in part]
+            if place == 0:
+                self._check_start(work, batch, output, ids)
             output.loss.backward()  # type: ignore[no-untyped-call]
-            window.add(output, batch)
-            parts.append(output.loss.detach())
+            work.window.add(output, batch)
+            losses.append(output.loss.detach())
             example_losses.append((ids, output.example_losses.detach()))
             state = output.state
-        return torch.stack(parts).sum(), example_losses, state
+        return torch.stack(losses).sum(), example_losses, state
 
-    def _coupled(
-        self, step: Step, totals: StepTotals, *, number: int, epoch: int, state: State, window: MetricWindow
-    ) -> tuple[Tensor, list[tuple[list[str], Tensor]], State]:
+    def _coupled(self, work: "_Work") -> _Computed:
         """For objectives whose examples depend on each other: score all, take the gradient per token, score again."""
-        indices = [index for micro_batch in step for index in micro_batch]
         with torch.no_grad():
-            scores = [self._score(micro_batch, (number, place)) for place, micro_batch in enumerate(step)]
-        batch = preference_batch(self.data, indices, _joined(scores), epoch=epoch)
-        gradient, output = token_gradient(self.objective, batch, totals, seed=self.seed, state=state)
-        ids = [self.data.examples[index].example.id for index in indices]
-        if number == 0 and self.starts_at_reference:
-            self._check_start(batch, output, totals, ids)
-        sizes = [len(part.logps) for part in scores]
-        for place, (micro_batch, share) in enumerate(zip(step, torch.split(gradient, sizes), strict=True)):
-            (self._score(micro_batch, (number, place)).logps * share).sum().backward()  # type: ignore[no-untyped-call]
-        window.add(output, batch)
+            scores = [self._score(part, (work.number, place)) for place, part in enumerate(work.parts)]
+        batch = self._batch(work, list(chain(*work.step)), _joined([*scores, *self._score_anchors(work)]))
+        gradient, output = token_gradient(self.objective, batch, work.totals, seed=self.seed, state=work.state)
+        ids = [example.example.id for example in chain(*work.parts)]
+        self._check_start(work, batch, output, ids)
+        first = 0
+        for place, (part, known) in enumerate(zip(work.parts, scores, strict=True)):
+            share = gradient[first : first + len(known.logps)]
+            first += len(known.logps)
+            (self._score(part, (work.number, place)).logps * share).sum().backward()  # type: ignore[no-untyped-call]
+        work.window.add(output, batch)
         return output.loss.detach(), [(ids, output.example_losses.detach())], output.state
 
-    def _score(self, indices: Sequence[int], place: tuple[int, int]) -> RowScores:
+    def _anchor_rows(self, step: Step) -> list[tuple[EncodedExample, ...]]:
+        """The step's anchor rows in parts as large as its micro-batches; none where the objective needs none."""
+        if "anchors" not in self.objective.needs:
+            return []
+        rows = iter(mismatched(self.data.examples, step, longest=self.data.longest_row))
+        return [tuple(islice(rows, len(micro_batch))) for micro_batch in step]
+
+    def _score_anchors(self, work: "_Work") -> list[RowScores]:
+        with torch.no_grad():
+            first = len(work.parts)  # their dropout is drawn by places of their own
+            return [self._score(part, (work.number, first + place)) for place, part in enumerate(work.anchors)]
+
+    def _score(self, examples: Sequence[EncodedExample], place: tuple[int, int]) -> RowScores:
         if self.has_dropout:
             torch.manual_seed(stable_seed(self.seed, "dropout", *place))
-        examples = [self.data.examples[index] for index in indices]
         wanted = frozenset(need.removeprefix(STATISTICS) for need in self.objective.needs if STATISTICS in need)
         with autocast(self.model, bf16=self.bf16):
             return score_rows(
@@ -140,15 +149,45 @@ class Learner:
                 statistics=wanted,
             )
 
-    def _check_start(
-        self, batch: PreferenceBatch, output: ObjectiveOutput, totals: StepTotals, ids: Sequence[str]
-    ) -> None:
+    def _batch(self, work: "_Work", indices: Sequence[int], scores: RowScores) -> PreferenceBatch:
+        anchors = self.data.reference.anchors[work.number] if work.anchors else ()
+        return preference_batch(self.data, indices, scores, epoch=work.epoch, anchors=anchors)
+
+    def _check_start(self, work: "_Work", batch: PreferenceBatch, output: ObjectiveOutput, ids: Sequence[str]) -> None:
+        if work.number or not self.starts_at_reference:
+            return
         dtype = torch.bfloat16 if self.bf16 else next(self.model.parameters()).dtype
-        check_start(self.objective, batch, output, totals, seed=self.seed, example_ids=ids, compute_dtype=dtype)
+        check_start(self.objective, batch, output, work.totals, seed=self.seed, example_ids=ids, compute_dtype=dtype)
+
+
+@dataclass(frozen=True)
+class _Work:
+    """One step, as both ways to compute it read it.
+
+    Attributes:
+        step: Micro-batches of indices.
+        parts: Their examples.
+        anchors: Anchor rows in parts of the same sizes; empty where the objective needs none.
+        totals: Sizes of the whole step.
+        number, epoch: Number of the step and of the pass over the data, from 0.
+        state: The objective's state from the last step.
+        window: Metrics to count the step in.
+    """
+
+    step: Step
+    parts: list[tuple[EncodedExample, ...]]
+    anchors: list[tuple[EncodedExample, ...]]
+    totals: StepTotals
+    number: int
+    epoch: int
+    state: State
+    window: MetricWindow
 
 
 def _joined(scores: Sequence[RowScores]) -> RowScores:
     """The scores of several micro-batches as one."""
+    if len(scores) == 1:
+        return scores[0]
     first, shifted = 0, []
     for part in scores:
         shifted.append(part.response_index + first)

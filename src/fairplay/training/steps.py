@@ -4,7 +4,6 @@ Left out: how a step's gradient comes about (`stepping.py`), what comes before a
 """
 
 import logging
-import math
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -16,11 +15,11 @@ from torch.nn import Parameter
 
 from fairplay.errors import Preempted
 from fairplay.progress import progress
-from fairplay.training.batches import Step, epoch_steps, longest_row, steps_per_epoch
 from fairplay.training.checkpoints import Trainee, newest_checkpoint, restore_checkpoint, save_checkpoint
 from fairplay.training.guard import check_finite
 from fairplay.training.metrics import MetricsFile, MetricWindow
 from fairplay.training.optimizers import build_optimizer, build_schedule
+from fairplay.training.plan import Step, StepPlan
 from fairplay.training.settings import TrainingSettings
 from fairplay.training.stepping import Learner
 from fairplay.training.trackers import Tracker, open_trackers
@@ -51,7 +50,7 @@ class _Run:
     trainee: Trainee
     parameters: list[Parameter]
     settings: TrainingSettings
-    num_steps: int
+    plan: StepPlan
     fingerprint: str
     work: Path
     metrics: MetricsFile
@@ -62,6 +61,7 @@ class _Run:
 
 def run_steps(
     learner: Learner,
+    plan: StepPlan,
     settings: TrainingSettings,
     *,
     work: Path,
@@ -72,6 +72,7 @@ def run_steps(
 
     Args:
         learner: Computes gradients.
+        plan: The steps.
         settings: How to train.
         work: Folder of `metrics.jsonl` and `checkpoints/`.
         fingerprint: Identifies the training.
@@ -84,31 +85,20 @@ def run_steps(
         DataError: If a loss or gradient is not finite, or a checkpoint belongs to another training.
         Preempted: If asked to stop; a checkpoint is saved before.
     """
-    lengths = [longest_row(example) for example in learner.data.examples]
-    sizes = {
-        "batch_size": settings.per_device_train_batch_size,
-        "accumulation": settings.gradient_accumulation_steps,
-    }
-    per_epoch = steps_per_epoch(len(lengths), **sizes)
-    num_steps = settings.max_steps if settings.max_steps > 0 else math.ceil(settings.num_train_epochs * per_epoch)
-    run = _open_run(learner, settings, num_steps, work=work, fingerprint=fingerprint, should_stop=should_stop)
+    run = _open_run(learner, plan, settings, work=work, fingerprint=fingerprint, should_stop=should_stop)
     counters = _take_up(run)
-    plan: tuple[Step, ...] = ()
     with ExitStack() as stack:
         for tracker in run.trackers:
             stack.callback(tracker.close)
-        bar = stack.enter_context(progress("training", num_steps))
+        bar = stack.enter_context(progress("training", plan.num_steps))
         bar.advance(counters.step)
-        while counters.step < num_steps:
-            epoch, place = divmod(counters.step, per_epoch)
-            if place == 0 or not plan:
-                plan = epoch_steps(lengths, **sizes, seed=learner.seed, epoch=epoch)
-            _take_step(run, plan[place], counters, epoch=epoch, epochs_done=(counters.step + 1) / per_epoch)
+        for _, step in plan.steps(counters.step, plan.num_steps):
+            _take_step(run, step, counters)
             bar.advance()
-            if counters.step < num_steps and should_stop():
+            if counters.step < plan.num_steps and should_stop():
                 _save(run, counters)
                 raise Preempted(
-                    f"training stopped after step {counters.step} of {num_steps}",
+                    f"training stopped after step {counters.step} of {plan.num_steps}",
                     hint="run the same command again to resume",
                 )
     return counters
@@ -116,8 +106,8 @@ def run_steps(
 
 def _open_run(
     learner: Learner,
+    plan: StepPlan,
     settings: TrainingSettings,
-    num_steps: int,
     *,
     work: Path,
     fingerprint: str,
@@ -127,10 +117,10 @@ def _open_run(
     optimizer = build_optimizer(parameters, settings)
     return _Run(
         learner=learner,
-        trainee=Trainee(learner.model, optimizer, build_schedule(optimizer, settings, num_steps)),
+        trainee=Trainee(learner.model, optimizer, build_schedule(optimizer, settings, plan.num_steps)),
         parameters=parameters,
         settings=settings,
-        num_steps=num_steps,
+        plan=plan,
         fingerprint=fingerprint,
         work=work,
         metrics=MetricsFile(work / "metrics.jsonl"),
@@ -148,17 +138,21 @@ def _take_up(run: _Run) -> Counters:
         saved = restore_checkpoint(path, run.trainee, fingerprint=run.fingerprint)
         run.window.load(saved.pop("window"))
         counters = Counters(**saved)
-        logger.info("resumed after step %d of %d from %s", counters.step, run.num_steps, path)
+        logger.info("resumed after step %d of %d from %s", counters.step, run.plan.num_steps, path)
     run.metrics.cut_after(counters.step)
     return counters
 
 
-def _take_step(run: _Run, step: Step, counters: Counters, *, epoch: int, epochs_done: float) -> None:
+def _take_step(run: _Run, step: Step, counters: Counters) -> None:
     """One optimiser step, with its record and its checkpoint where they are due."""
     started = time.perf_counter()
     learner, trainee, settings = run.learner, run.trainee, run.settings
     outcome = learner.accumulate(
-        step, number=counters.step, epoch=epoch, state=counters.objective_state, window=run.window
+        step,
+        number=counters.step,
+        epoch=counters.step // run.plan.per_epoch,
+        state=counters.objective_state,
+        window=run.window,
     )
     grad_norm = torch.nn.utils.get_total_norm([p.grad for p in run.parameters if p.grad is not None])
     check_finite(outcome.loss, grad_norm, outcome.example_losses, step=counters.step + 1)
@@ -172,10 +166,10 @@ def _take_step(run: _Run, step: Step, counters: Counters, *, epoch: int, epochs_
     counters.tokens += outcome.num_tokens
     counters.objective_state = dict(outcome.state)
     counters.seconds += time.perf_counter() - started
-    if counters.step % settings.logging_steps == 0 or counters.step == run.num_steps:
-        last = {"grad_norm": float(grad_norm), "learning_rate": rate, "epoch": epochs_done}
+    if counters.step % settings.logging_steps == 0 or counters.step == run.plan.num_steps:
+        last = {"grad_norm": float(grad_norm), "learning_rate": rate, "epoch": counters.step / run.plan.per_epoch}
         _record(run, counters, last)
-    if settings.save_steps and counters.step % settings.save_steps == 0 and counters.step < run.num_steps:
+    if settings.save_steps and counters.step % settings.save_steps == 0 and counters.step < run.plan.num_steps:
         _save(run, counters)
 
 
@@ -194,7 +188,7 @@ def _record(run: _Run, counters: Counters, last: dict[str, float]) -> None:
     run.metrics.append(record)
     for tracker in run.trackers:
         tracker.log(record)
-    logger.info("step %d of %d: loss %.6g", counters.step, run.num_steps, means["loss"])
+    logger.info("step %d of %d: loss %.6g", counters.step, run.plan.num_steps, means["loss"])
     counters.last_loss = means["loss"] or 0.0
     if not counters.logged_step:
         counters.first_loss = counters.last_loss

@@ -1,0 +1,69 @@
+"""Which rows the reference is asked for: the examples of some steps, and the anchor rows of each.
+
+Left out: asking it (`reference.py`). Floor 5.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+
+from torch import Tensor
+
+from fairplay.models.encoding import EncodedExample
+from fairplay.objectives.objective import Objective
+from fairplay.training.anchor_rows import mismatched
+from fairplay.training.batches import ReferenceLogps
+from fairplay.training.plan import StepPlan
+
+
+@dataclass(frozen=True)
+class ReferenceRows:
+    """Rows to score; both are empty where the objective needs no reference.
+
+    Attributes:
+        examples: Index of an example -> the example.
+        anchors: Number of a step -> its anchor rows, as examples of one response.
+    """
+
+    examples: Mapping[int, EncodedExample]
+    anchors: Mapping[int, tuple[EncodedExample, ...]]
+
+    @property
+    def every_anchor(self) -> tuple[EncodedExample, ...]:
+        """The anchor rows of all steps."""
+        return tuple(chain.from_iterable(self.anchors.values()))
+
+    def with_logps(self, of_examples: Sequence[Tensor], of_anchors: Sequence[Tensor]) -> ReferenceLogps:
+        """Log-probs by index and by step.
+
+        Args:
+            of_examples: For each of `examples` its log-probs, flat.
+            of_anchors: The same for each of `every_anchor`.
+        """
+        rest = iter(of_anchors)
+        return ReferenceLogps(
+            examples=dict(zip(self.examples, of_examples, strict=True)),
+            anchors={number: tuple(next(rest) for _ in rows) for number, rows in self.anchors.items()},
+        )
+
+
+def reference_rows(
+    objective: Objective, examples: Sequence[EncodedExample], plan: StepPlan, *, first: int, end: int
+) -> ReferenceRows:
+    """What the steps from `first` on, up to but without `end`, read of the reference.
+
+    Raises:
+        DataError: If the objective needs anchor rows and all examples have the same prompt.
+    """
+    if not objective.needs_reference:
+        return ReferenceRows({}, {})
+    steps = dict(plan.steps(first, end))
+    used = sorted({index for step in steps.values() for micro_batch in step for index in micro_batch})
+    longest = max(plan.row_lengths)
+    has_anchors = "anchors" in objective.needs
+    return ReferenceRows(
+        examples={index: examples[index] for index in used},
+        anchors={number: mismatched(examples, step, longest=longest) for number, step in steps.items()}
+        if has_anchors
+        else {},
+    )
