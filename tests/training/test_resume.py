@@ -110,19 +110,19 @@ def stop_after(count):
 
 
 @pytest.mark.parametrize(
-    "options",
+    ("options", "batches_of_reference"),
     [
-        {},
-        {"use_peft": True, "lora_dropout": 0.3},
-        {"gradient_accumulation_steps": 2},
-        {"objective": "kto", "use_peft": True, "lora_dropout": 0.3},
+        ({}, 3),
+        ({"use_peft": True, "lora_dropout": 0.3}, 3),
+        ({"gradient_accumulation_steps": 2}, 3),
+        ({"objective": "kto", "use_peft": True, "lora_dropout": 0.3}, 3 + 3 * 3),
     ],
 )
-def test_a_request_to_stop_saves_and_the_same_call_goes_on(options, start, tmp_path):
+def test_a_request_to_stop_saves_and_the_same_call_goes_on(options, batches_of_reference, start, tmp_path):
     options = {"num_train_epochs": 3, "save_steps": 0, **options}
     run(tmp_path / "unbroken", start, **options)
     with pytest.raises(Preempted, match="stopped after step 3 of") as caught:
-        run(tmp_path / "stopped", start, **options, should_stop=stop_after(3 + 2))
+        run(tmp_path / "stopped", start, **options, should_stop=stop_after(batches_of_reference + 2))
     assert "resume" in caught.value.hint
     assert [path.name for path in (tmp_path / "stopped" / "work" / "checkpoints").iterdir()] == ["step-3"]
     run(tmp_path / "stopped", start, **options)
