@@ -2,13 +2,14 @@
 
 import json
 import math
+import re
 import shutil
 
 import numpy as np
 import pytest
 import torch
 
-from fairplay.errors import DataError, SettingsError
+from fairplay.errors import DataError, Preempted, SettingsError
 from fairplay.models.encoding import encode_examples
 from fairplay.models.loading import load_policy
 from fairplay.training.plan import longest_row
@@ -90,13 +91,29 @@ def test_metrics_have_the_names_that_users_know(start, tmp_path):
         *("step", "epoch", "loss", "grad_norm", "learning_rate", "num_tokens", "tokens_per_second", "seconds"),
         *("rewards/chosen", "rewards/rejected", "rewards/accuracies", "rewards/margins"),
         *("logps/chosen", "logps/rejected", "logratios/chosen", "logratios/rejected"),
-        *("length/chosen", "length/rejected", "length/margin_slope"),
+        *("logps/chosen_drift", "length/chosen", "length/rejected", "length/margin_slope", "length/margin_r2"),
     }
+    assert found[-1]["logps/chosen_drift"] == pytest.approx(found[-1]["logratios/chosen"], abs=1e-4)
     assert found[-1]["epoch"] == 2.0
     assert found[-1]["rewards/margins"] > found[0]["rewards/margins"]
     margin = found[-1]["rewards/chosen"] - found[-1]["rewards/rejected"]
     assert margin == pytest.approx(found[-1]["rewards/margins"], rel=1e-5)
     assert found[-1]["logratios/chosen"] * 0.1 == pytest.approx(found[-1]["rewards/chosen"], rel=1e-5)
+
+
+def test_targets_that_are_too_far_are_warned_of_once_in_a_training(start, tmp_path, caplog):
+    run(tmp_path / "near", start, objective="sppo", parameters={"eta": 5.0}, num_responses=3)
+    assert not caplog.records
+    near, far = records(tmp_path / "near"), {"objective": "sppo", "parameters": {"eta": 1e4}, "num_responses": 3}
+    assert {record["targets/too_far"] for record in near} == {0.0}
+    assert near[0]["targets/ratio"] < near[-1]["targets/ratio"]
+    stops = iter([False] * (3 + 1))
+    with pytest.raises(Preempted):
+        run(tmp_path / "far", start, **far, should_stop=lambda: next(stops, True))
+    run(tmp_path / "far", start, **far)
+    (warning,) = caplog.records
+    assert re.match(r"step 1: 67 % of the targets are larger .* 33 % ask for a probability above 1", warning.message)
+    assert records(tmp_path / "far")[-1]["targets/unreachable"] == pytest.approx(1 / 3)
 
 
 def test_the_first_loss_is_that_of_equal_policies(start, tmp_path):

@@ -1,12 +1,21 @@
 """Metrics: sums over a window are means over all of its pairs, and the file survives kills."""
 
 import json
+from dataclasses import astuple, replace
 
 import numpy as np
 import pytest
 import torch
 
 from fairplay.logps import PreferenceBatch, StepTotals, TokenLogps
+from fairplay.objectives.diagnostics import (
+    Regression,
+    chosen_drift,
+    length_dependence,
+    length_gaps,
+    reach,
+    regression,
+)
 from fairplay.objectives.evaluate import evaluate
 from fairplay.objectives.table import build_objective
 from fairplay.training.metrics import MetricsFile, MetricWindow
@@ -31,9 +40,13 @@ def make_batch(lengths, *, paired=True, seed=0):
     )
 
 
-def add(window, batch, name="dpo"):
+TOTALS = StepTotals(num_examples=1, num_pairs=1, num_responses=2, num_chosen_tokens=1.0)
+
+
+def add(window, batch, name="dpo", parameters=None):
     totals = StepTotals(batch.num_examples, len(batch.pairs), batch.logps.num_responses, float(len(batch.logps.policy)))
-    window.add(evaluate(build_objective(name, {}), batch, totals), batch)
+    objective = build_objective(name, parameters or {})
+    window.add(evaluate(objective, batch, totals), batch, regression(objective, batch))
 
 
 def test_a_window_averages_over_all_of_its_pairs_whatever_the_micro_batches():
@@ -51,6 +64,29 @@ def test_a_window_averages_over_all_of_its_pairs_whatever_the_micro_batches():
     assert means["length/chosen"] == pytest.approx((3 + 7 + 9) / 3)
     slope = np.polyfit([3 - 5, 7 - 2, 9 - 4], margins, 1)[0]
     assert means["length/margin_slope"] == pytest.approx(slope)
+    assert means["length/margin_r2"] == pytest.approx(np.corrcoef([3 - 5, 7 - 2, 9 - 4], margins)[0, 1] ** 2)
+    assert "logps/chosen_drift" not in means
+    assert "targets/ratio" not in means
+
+
+def test_diagnostics_of_a_window_are_those_of_its_micro_batches_together():
+    window = MetricWindow(torch.device("cpu"))
+    batches = [make_batch([3, 5, 7, 2], seed=1), make_batch([9, 4], seed=2)]
+    batches = [replace(batch, columns={"start_logps": torch.arange(4.0)[: 2 * len(batch.pairs)]}) for batch in batches]
+    objective = build_objective("ipo_sum", {"tau": 0.08})
+    for batch in batches:
+        add(window, batch, "ipo_sum", {"tau": 0.08})
+    means = window.means(num_steps=2)
+    rows = [regression(objective, batch) for batch in batches]
+    expected = reach(Regression(*(torch.cat(parts) for parts in zip(*(astuple(row) for row in rows), strict=True))))
+    found = (means["targets/ratio"], means["targets/too_far"], means["targets/unreachable"])
+    assert found == pytest.approx((expected.ratio, expected.too_far, expected.impossible))
+    assert 0 < expected.too_far < 1
+    chosen = torch.cat([b.logps.sum_per_response(b.logps.policy)[::2] for b in batches])
+    assert means["logps/chosen_drift"] == pytest.approx(chosen_drift(chosen, torch.tensor([0.0, 2.0, 0.0])))
+    gaps = torch.cat([length_gaps(batch) for batch in batches])
+    margins = torch.cat([evaluate(objective, b, TOTALS).margins for b in batches])
+    assert means["length/margin_r2"] == pytest.approx(length_dependence(margins, gaps).share)
 
 
 def test_a_window_goes_on_from_its_state_and_restarts_empty():
@@ -66,6 +102,7 @@ def test_equal_length_gaps_have_no_slope():
     window = MetricWindow(torch.device("cpu"))
     add(window, make_batch([3, 5, 4, 6]))
     assert window.means(1)["length/margin_slope"] is None
+    assert window.means(1)["length/margin_r2"] is None
 
 
 def test_without_pairs_there_are_means_over_responses():

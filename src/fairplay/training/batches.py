@@ -72,11 +72,13 @@ class TrainingSet:
         examples: Encoded examples.
         reference: The reference's log-probs, of the examples and of anchor rows.
         prompt_loss_weight: Weight of prompt tokens; above 0 they are scored too.
+        start_logps: Index of an example -> log-prob of each of its responses before the first step, as far as known.
     """
 
     examples: tuple[EncodedExample, ...]
     reference: ReferenceLogps
     prompt_loss_weight: float
+    start_logps: Mapping[int, tuple[float, ...]] = field(default_factory=dict)
 
     @cached_property
     def longest_row(self) -> int:
@@ -100,6 +102,8 @@ def preference_batch(
     device = scores.logps.device
     example_index, pairs = _structure(examples)
     values = _columns(examples)
+    if all(index in data.start_logps for index in indices):
+        values["start_logps"] = [value for index in indices for value in data.start_logps[index]]
     if anchors:
         values = {name: [*known, *([0.0] * len(anchors))] for name, known in values.items()}
         values["anchors"] = [0.0] * len(example_index) + [1.0] * len(anchors)

@@ -114,14 +114,16 @@ def train(
         LogpsFile(work / "reference_logps.safetensors", fingerprint),
     )
     policy = make_trainable(policy, settings, seed=seed)
+    starts_at_reference = reference_digest == digest and objective.needs_reference
+    start_logps_known = rows.response_logps(start.reference) if starts_at_reference else {}
     learner = Learner(
         model=policy.model,
-        data=TrainingSet(data.train, start.reference, settings.prompt_loss_weight),
+        data=TrainingSet(data.train, start.reference, settings.prompt_loss_weight, start_logps_known),
         objective=objective,
         seed=seed,
         bf16=settings.bf16,
         has_dropout=settings.lora_dropout > 0,
-        starts_at_reference=reference_digest == digest and objective.needs_reference,
+        starts_at_reference=starts_at_reference,
     )
     counters = run_steps(learner, plan, settings, work=work, fingerprint=fingerprint, should_stop=should_stop)
     after = scorer.token_logps(policy.model.train(mode=False), data.held_out, "held-out log-probs")

@@ -7,7 +7,12 @@ never waits for a number. Floor 5.
     rewards/chosen, ...     mean over pairs: beta * link(log-ratio), as the objective defines it
     rewards/accuracies      share of pairs with a positive margin, ties half
     logps/*, logratios/*    summed over a response's tokens, nats; length/* in tokens
+    logps/chosen_drift      change of the chosen responses' log-prob since the start, nats; where the start is the
+                            reference, so that it is known (otherwise see how `logps/chosen` goes)
     length/margin_slope     slope of the reward margin over (length of chosen - length of rejected), per token
+    length/margin_r2        share of the margins' variance that this explains
+    targets/*               of regression objectives, see `objectives.diagnostics.Reach`: `ratio`, `too_far`
+                            (|target| > -log pi(y)), `unreachable` (target > -log pi(y), a probability above 1)
     logps/responses, ...    mean over the responses that are learned from, where there are no pairs
 """
 
@@ -22,6 +27,7 @@ from torch import Tensor
 
 from fairplay.logps import PreferenceBatch
 from fairplay.objectives.comparisons import learned_responses
+from fairplay.objectives.diagnostics import Regression
 from fairplay.objectives.evaluate import ObjectiveOutput
 from fairplay.storage.atomic import disk_errors, fsync_file, write_atomic
 
@@ -40,9 +46,10 @@ _PER_PAIR = (
     "length/rejected",
 )
 _PER_RESPONSE = ("logps/responses", "length/responses")
-_PRODUCTS = ("gap", "gap_squared", "gap_margin")
-_COUNTS = ("loss", "pairs", "responses", "compared")
-_NAMES = (*_COUNTS, *_PER_PAIR, *_PER_RESPONSE, *_PRODUCTS)
+_PRODUCTS = ("gap", "gap_squared", "gap_margin", "margin_squared")
+_COUNTS = ("loss", "pairs", "responses", "compared", "drifted", "targets")
+_OTHERS = ("logps/chosen_drift", "value_size", "target_size", "targets/too_far", "targets/unreachable")
+_NAMES = (*_COUNTS, *_PER_PAIR, *_PER_RESPONSE, *_PRODUCTS, *_OTHERS)
 
 
 class MetricWindow:
@@ -51,10 +58,17 @@ class MetricWindow:
     def __init__(self, device: torch.device) -> None:
         self.sums = torch.zeros(len(_NAMES), dtype=torch.float64, device=device)
 
-    def add(self, output: ObjectiveOutput, batch: PreferenceBatch) -> None:
-        """Count one micro-batch; nothing is moved off the device."""
+    def add(self, output: ObjectiveOutput, batch: PreferenceBatch, targets: Regression | None) -> None:
+        """Count one micro-batch; nothing is moved off the device.
+
+        Args:
+            output: The objective's value on the batch.
+            batch: Its log-probs and preferences; the column "start_logps", if it is there, for the drift since then.
+            targets: What a regression objective asks for on this batch.
+        """
         with torch.no_grad():
             values = _pair_sums(output, batch) if len(batch.pairs) else _response_sums(batch)
+            values |= _target_sums(targets) if targets is not None else {}
             values["loss"] = output.loss.detach()
             row = [values.get(name) for name in _NAMES]
             zero = values["loss"].new_zeros(())
@@ -84,9 +98,15 @@ class MetricWindow:
         if pairs := sums["pairs"]:
             names = [n for n in _PER_PAIR if sums["compared"] or not n.startswith("logratios/")]
             record |= {name: sums[name] / pairs for name in names}
-            record["length/margin_slope"] = _slope(sums)
+            record["length/margin_slope"], record["length/margin_r2"] = _length_dependence(sums)
+            if sums["drifted"]:
+                record["logps/chosen_drift"] = sums["logps/chosen_drift"] / sums["drifted"]
         elif sums["responses"]:
             record |= {name: sums[name] / sums["responses"] for name in _PER_RESPONSE}
+        if num_targets := sums["targets"]:
+            size = sums["target_size"]
+            record["targets/ratio"] = sums["value_size"] / size if size else None
+            record |= {name: sums[name] / num_targets for name in ("targets/too_far", "targets/unreachable")}
         return {name: value if value is not None and math.isfinite(value) else None for name, value in record.items()}
 
 
@@ -112,7 +132,11 @@ def _pair_sums(output: ObjectiveOutput, batch: PreferenceBatch) -> dict[str, Ten
         "gap": gaps,
         "gap_squared": gaps.square(),
         "gap_margin": gaps * margins,
+        "margin_squared": margins.square(),
     }
+    if "start_logps" in batch.columns:
+        per_pair["logps/chosen_drift"] = policy[chosen] - batch.columns["start_logps"][chosen]
+        per_pair["drifted"] = per_pair["pairs"]
     if logps.has_reference:
         logratios = policy - logps.sum_per_response(logps.reference)
         per_pair["logratios/chosen"], per_pair["logratios/rejected"] = logratios[chosen], logratios[rejected]
@@ -130,12 +154,29 @@ def _response_sums(batch: PreferenceBatch) -> dict[str, Tensor]:
     }
 
 
-def _slope(sums: dict[str, float]) -> float | None:
-    """Least-squares slope of the margin over the length gap; None where all gaps are equal."""
+def _target_sums(targets: Regression) -> dict[str, Tensor]:
+    sizes = targets.targets.abs()
+    per_target = {
+        "targets": torch.ones_like(sizes),
+        "value_size": targets.values.abs(),
+        "target_size": sizes,
+        "targets/too_far": sizes > targets.room,
+        "targets/unreachable": targets.targets > targets.room,
+    }
+    return {name: values.sum(dtype=torch.float64) for name, values in per_target.items()}
+
+
+def _length_dependence(sums: dict[str, float]) -> tuple[float | None, float | None]:
+    """Slope and r^2 of the margin over the length gap, by least squares; None where all of one are equal."""
     pairs = sums["pairs"]
-    spread = sums["gap_squared"] - sums["gap"] ** 2 / pairs
+    of_gaps = sums["gap_squared"] - sums["gap"] ** 2 / pairs
+    of_margins = sums["margin_squared"] - sums["rewards/margins"] ** 2 / pairs
     covariance = sums["gap_margin"] - sums["gap"] * sums["rewards/margins"] / pairs
-    return covariance / spread if spread > 1e-9 * pairs else None
+    if of_gaps <= 1e-9 * pairs:
+        return None, None
+    # Below this the margins' variance is rounding of the sums.
+    is_flat = of_margins <= 1e-12 * sums["margin_squared"]
+    return covariance / of_gaps, None if is_flat else min(covariance**2 / (of_gaps * of_margins), 1.0)
 
 
 class MetricsFile:

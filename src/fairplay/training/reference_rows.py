@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
+import torch
 from torch import Tensor
 
 from fairplay.models.encoding import EncodedExample
@@ -45,6 +46,15 @@ class ReferenceRows:
             examples=dict(zip(self.examples, of_examples, strict=True)),
             anchors={number: tuple(next(rest) for _ in rows) for number, rows in self.anchors.items()},
         )
+
+    def response_logps(self, reference: ReferenceLogps) -> dict[int, tuple[float, ...]]:
+        """Log-prob of each response of the examples, summed over its tokens, by index."""
+        sums: dict[int, tuple[float, ...]] = {}
+        for index, example in self.examples.items():
+            lengths = [len(response) for response in example.response_ids]
+            parts = torch.split(reference.examples[index].double(), lengths)
+            sums[index] = tuple(float(part.sum()) for part in parts)
+        return sums
 
 
 def reference_rows(

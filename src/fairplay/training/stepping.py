@@ -16,6 +16,7 @@ from fairplay.logps import PreferenceBatch, StepTotals
 from fairplay.models.encoding import EncodedExample
 from fairplay.models.token_logps import RowScores, score_rows
 from fairplay.objectives.anchors import State
+from fairplay.objectives.diagnostics import Regression, regression
 from fairplay.objectives.evaluate import ObjectiveOutput, evaluate, token_gradient
 from fairplay.objectives.objective import Objective
 from fairplay.seeds import stable_seed
@@ -102,7 +103,7 @@ class Learner:
             if place == 0:
                 self._check_start(work, batch, output, ids)
             output.loss.backward()  # type: ignore[no-untyped-call]
-            work.window.add(output, batch)
+            work.window.add(output, batch, self._targets(batch, state))
             losses.append(output.loss.detach())
             example_losses.append((ids, output.example_losses.detach()))
             state = output.state
@@ -121,8 +122,12 @@ class Learner:
             share = gradient[first : first + len(known.logps)]
             first += len(known.logps)
             (self._score(part, (work.number, place)).logps * share).sum().backward()  # type: ignore[no-untyped-call]
-        work.window.add(output, batch)
+        work.window.add(output, batch, self._targets(batch, work.state))
         return output.loss.detach(), [(ids, output.example_losses.detach())], output.state
+
+    def _targets(self, batch: PreferenceBatch, state: State) -> Regression | None:
+        """What a regression objective asks for, for the metrics."""
+        return regression(self.objective, batch, seed=self.seed, state=state) if self.objective.is_regression else None
 
     def _anchor_rows(self, step: Step) -> list[tuple[EncodedExample, ...]]:
         """The step's anchor rows in parts as large as its micro-batches; none where the objective needs none."""

@@ -5,7 +5,7 @@ Left out: how a step's gradient comes about (`stepping.py`), what comes before a
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -26,6 +26,8 @@ from fairplay.training.trackers import Tracker, open_trackers
 
 logger = logging.getLogger(__name__)
 
+MOST_TARGETS_TOO_FAR = 0.1
+
 
 @dataclass
 class Counters:
@@ -39,6 +41,7 @@ class Counters:
     logged_seconds: float = 0.0
     first_loss: float = 0.0
     last_loss: float = 0.0
+    has_warned: bool = False
     objective_state: dict[str, float] = field(default_factory=dict)
 
 
@@ -189,12 +192,26 @@ def _record(run: _Run, counters: Counters, last: dict[str, float]) -> None:
     for tracker in run.trackers:
         tracker.log(record)
     logger.info("step %d of %d: loss %.6g", counters.step, run.plan.num_steps, means["loss"])
+    _warn_of_targets(means, counters)
     counters.last_loss = means["loss"] or 0.0
     if not counters.logged_step:
         counters.first_loss = counters.last_loss
     counters.logged_step, counters.logged_tokens = counters.step, counters.tokens
     counters.logged_seconds = counters.seconds
     run.window.restart()
+
+
+def _warn_of_targets(means: Mapping[str, float | None], counters: Counters) -> None:
+    """Say once in a training that many targets of a regression ask for more than log-probs can give."""
+    share = means.get("targets/too_far") or 0.0
+    if counters.has_warned or share <= MOST_TARGETS_TOO_FAR:
+        return
+    counters.has_warned = True
+    logger.warning(
+        "step %d: %.0f %% of the targets are larger than -log pi(y), %.0f %% ask for a probability above 1; "
+        "a smaller eta (a larger tau) brings them into reach",
+        *(counters.step, 100 * share, 100 * (means["targets/unreachable"] or 0.0)),
+    )
 
 
 def _save(run: _Run, counters: Counters) -> None:
