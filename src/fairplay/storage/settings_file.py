@@ -118,7 +118,7 @@ def build_settings(settings_type: type[S], document: Mapping[str, Any], source: 
     except ValidationError as error:
         faults += [(_key(fault["loc"]), _problem(fault["msg"]), "") for fault in error.errors()]
     if faults:
-        lines = [f"{source}: {key}: {problem}" for key, problem, _ in faults]
+        lines = [": ".join(part for part in (source, key, problem) if part) for key, problem, _ in faults]
         hints = [hint for _, _, hint in faults if hint]
         raise SettingsError("\n".join(lines), hint="; ".join(hints))
     return result
