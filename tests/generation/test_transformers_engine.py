@@ -189,6 +189,8 @@ def test_prompt_and_response_never_leave_the_models_context():
     generated = engine.respond([fits, too_long], [[1], [1]])
     assert len(generated.groups[0].prompt_token_ids) == 28
     assert [item.id for item in generated.dropped] == ["26"]
+    with pytest.raises(SettingsError, match="leaves no room for a prompt in the model's context of 128"):
+        make_engine("gpt2", max_new_tokens=128)
 
 
 def test_nothing_to_respond_to_gives_nothing():

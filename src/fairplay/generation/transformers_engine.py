@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from transformers import GenerationConfig, LogitsProcessorList
 
-from fairplay.errors import DataError, ResourceError
+from fairplay.errors import DataError, ResourceError, SettingsError
 from fairplay.generation.contract import Generated
 from fairplay.generation.sampling import InverseCdfSampler
 from fairplay.generation.settings import GenerationSettings
@@ -67,14 +67,24 @@ class TransformersEngine:
         groups = tuple(ResponseGroup(prompts[index], tuple(responses[index]), ids) for index, ids in prompt_ids.items())
         return Generated(groups, tuple(dropped))
 
+    def _room_for_prompts(self) -> int:
+        """Tokens that a prompt may have, so that the longest response still fits into the model's context."""
+        room = self.settings.max_prompt_length
+        context = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
+        if context is not None:
+            room = min(room, context - self.settings.max_new_tokens)
+        if room < 1:
+            raise SettingsError(
+                f"generation.max_new_tokens: {self.settings.max_new_tokens} leaves no room for a prompt "
+                f"in the model's context of {context} tokens",
+                hint="lower it",
+            )
+        return room
+
     def _encode(self, prompts: Sequence[Prompt]) -> tuple[dict[int, tuple[int, ...]], list[Dropped]]:
         """Ids of the prompts that can be responded to, by their index, and the dropped prompts."""
         kept: dict[int, tuple[int, ...]] = {}
         dropped: list[Dropped] = []
-        context = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
-        room = self.settings.max_prompt_length
-        if context is not None:
-            room = min(room, context - self.settings.max_new_tokens)
         for index, prompt in enumerate(prompts):
             try:
                 ids = self.encoder.prompt(prompt.messages)
@@ -82,7 +92,7 @@ class TransformersEngine:
                 logger.warning("prompt %s dropped: %s", prompt.id, refusal.message)
                 dropped.append(Dropped(prompt.id, PROMPT_REFUSED))
                 continue
-            if len(ids) > room:
+            if len(ids) > self.room:
                 dropped.append(Dropped(prompt.id, PROMPT_TOO_LONG))
             else:
                 kept[index] = ids
