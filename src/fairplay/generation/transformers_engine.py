@@ -46,6 +46,7 @@ class TransformersEngine:
         self.model = cast(Any, policy.model)
         self.encoder = ChatEncoder(policy.tokenizer)
         self.stop_ids = stop_token_ids(policy.tokenizer, self.model.generation_config)
+        self.room = self._room_for_prompts()
         self.num_parameters = sum(parameter.numel() for parameter in self.model.parameters())
 
     def respond(self, prompts: Sequence[Prompt], seeds: Sequence[Sequence[int]]) -> Generated:
