@@ -64,7 +64,7 @@ def check_page(path: Path, output: Format) -> int:
         DataError: If the file can't be read, or holds no golden values.
     """
     try:
-        document = json.loads(path.read_text())
+        document = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: can't read these golden values ({error})") from error
     if not _is_golden(document):

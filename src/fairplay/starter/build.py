@@ -107,7 +107,7 @@ def build_starter(
             results = _build_parts(Starter(folder, {}), settings, seed, should_stop)
             write_atomic(summary, json.dumps(results, indent=1) + "\n")
         shutil.rmtree(folder / WORK_NAME, ignore_errors=True)
-    return Starter(folder, json.loads(summary.read_text()))
+    return Starter(folder, json.loads(summary.read_text(encoding="utf-8")))
 
 
 def _build_parts(
@@ -208,7 +208,7 @@ def _train_oracle(
             should_stop=should_stop,
         )
         write_atomic(figures, json.dumps(asdict(summary)))
-    results: dict[str, Any] = json.loads(figures.read_text())
+    results: dict[str, Any] = json.loads(figures.read_text(encoding="utf-8"))
     return results
 
 
