@@ -1,3 +1,5 @@
+import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -21,3 +23,12 @@ def test_the_embedded_recipe_is_read_without_a_fault_wherever_the_world_lies(tmp
     assert (settings.model, settings.seed) == (str(folder / "policy"), 3)
     assert settings.objective == {"name": "simpo", "beta": 2}
     assert settings.training_of(3).learning_rate == pytest.approx(1e-3 * 0.6**2)
+
+
+def test_the_readmes_one_line_change_of_method_is_a_run_that_fits_together(tmp_path):
+    line = re.search(r"`fairplay (demo [^`]*--set[^`]*)`", (RECIPES.parent / "README.md").read_text()).group(1)
+    words = shlex.split(line)
+    overrides = [after for word, after in zip(words, words[1:], strict=False) if word == "--set"]
+    settings = run_settings(recipe_in(tmp_path, seed=0), overrides, source="demo", name="demo")
+    assert build_objective(*split_objective(settings.objective)).name == "dpo"
+    assert settings.selection.kind == "best-worst"
