@@ -61,12 +61,12 @@ def sums(model, rows):
     return torch.stack(found)
 
 
-def naive_kto(policy, reference, examples):
+def naive_kto(policy, reference, examples, *, longest):
     """Equation 8 of arXiv:2402.01306, mean over an example's responses, then over examples."""
     rows = [(e.prompt_ids, response) for e in examples for response in e.response_ids]
     following = [*examples[1:], examples[0]]
     strays = [
-        (e.prompt_ids, other.response_ids[k % len(other.response_ids)])
+        (e.prompt_ids, other.response_ids[k % len(other.response_ids)][: longest - len(e.prompt_ids)])
         for k, (e, other) in enumerate(zip(examples, following, strict=True))
     ]
     with torch.no_grad():
@@ -81,7 +81,7 @@ def naive_kto(policy, reference, examples):
 def learner_against(policy, reference, examples, plan):
     """KTO of the policy, with the reference's log-probs of everything that the plan's steps read."""
     objective = build_objective("kto", {"beta": BETA, "lam_d": LAM_D, "lam_u": LAM_U})
-    rows = reference_rows(objective, examples, plan, first=0, end=plan.num_steps)
+    rows = reference_rows(objective, examples, plan, 0, plan.num_steps)
     scorer = Scorer(3, bf16=False, should_stop=bool)
     asked = (tuple(rows.examples.values()), rows.every_anchor)
     logps = rows.with_logps(*(scorer.token_logps(reference, part, "log-probs") for part in asked))
@@ -92,7 +92,7 @@ def learner_against(policy, reference, examples, plan):
         seed=0,
         bf16=False,
         has_dropout=False,
-        starts_at_reference=False,
+        steps_at_reference=frozenset(),
     )
 
 
@@ -115,7 +115,7 @@ def test_kto_is_the_naive_computation(num_responses, accumulation, tmp_path):
             found = [p.grad.clone() for p in policy.parameters()]
             policy.zero_grad()
             order = [examples[index] for micro_batch in step for index in micro_batch]
-            loss, anchor = naive_kto(policy, reference, order)
+            loss, anchor = naive_kto(policy, reference, order, longest=max(plan.row_lengths))
             loss.backward()
             assert outcome.loss.item() == pytest.approx(loss.item(), rel=1e-10)
             for gradient, parameter in zip(found, policy.parameters(), strict=True):

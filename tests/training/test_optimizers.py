@@ -37,9 +37,10 @@ def test_every_optimizer_goes_on_bit_for_bit_from_a_checkpoint(name, tmp_path):
     advance(unbroken, 0, NUM_STEPS)
     first = trainee(optim=name, weight_decay=0.1)
     advance(first, 0, 5)
-    save_checkpoint(tmp_path, 5, first, fingerprint="f", counters={"tokens": 7})
+    save_checkpoint(tmp_path, 5, first, fingerprint="f", counters={"tokens": 7}, reference={"logps": torch.ones(2)})
     second = trainee(optim=name, weight_decay=0.1)
-    assert restore_checkpoint(newest_checkpoint(tmp_path), second, fingerprint="f") == {"tokens": 7}
+    counters, reference = restore_checkpoint(newest_checkpoint(tmp_path), second, fingerprint="f")
+    assert (counters, reference["logps"].tolist()) == ({"tokens": 7}, [1.0, 1.0])
     advance(second, 5, NUM_STEPS)
     for expected, resumed in zip(unbroken.model.parameters(), second.model.parameters(), strict=True):
         assert torch.equal(expected, resumed)
@@ -63,7 +64,7 @@ def test_every_schedule_goes_on_from_a_checkpoint(name, tmp_path):
     for _ in range(6):
         first.optimizer.step()
         first.schedule.step()
-    save_checkpoint(tmp_path, 6, first, fingerprint="f", counters={})
+    save_checkpoint(tmp_path, 6, first, fingerprint="f", counters={}, reference={})
     second = trainee(**settings)
     restore_checkpoint(newest_checkpoint(tmp_path), second, fingerprint="f")
     for expected in rates[6:]:
@@ -97,7 +98,7 @@ def test_biases_and_norms_are_not_decayed():
 def test_only_the_newest_two_checkpoints_are_kept(tmp_path):
     state = trainee()
     for step in (2, 10, 9):
-        save_checkpoint(tmp_path, step, state, fingerprint="f", counters={})
+        save_checkpoint(tmp_path, step, state, fingerprint="f", counters={}, reference={})
     assert sorted(path.name for path in tmp_path.iterdir()) == ["step-10", "step-9"]
     assert newest_checkpoint(tmp_path).name == "step-10"
 
@@ -107,8 +108,8 @@ def test_only_the_newest_two_checkpoints_are_kept(tmp_path):
 def test_a_half_written_checkpoint_is_never_picked_up(file, damage, tmp_path):
     state = trainee()
     advance(state, 0, 1)
-    save_checkpoint(tmp_path, 1, state, fingerprint="f", counters={})
-    save_checkpoint(tmp_path, 2, state, fingerprint="f", counters={})
+    save_checkpoint(tmp_path, 1, state, fingerprint="f", counters={}, reference={})
+    save_checkpoint(tmp_path, 2, state, fingerprint="f", counters={}, reference={})
     target = tmp_path / "step-2" / file
     if damage == "missing":
         target.unlink()
@@ -127,7 +128,7 @@ def test_a_temporary_folder_is_no_checkpoint(tmp_path):
 
 def test_a_checkpoint_of_another_training_is_refused(tmp_path):
     state = trainee()
-    path = save_checkpoint(tmp_path, 1, state, fingerprint="f", counters={})
+    path = save_checkpoint(tmp_path, 1, state, fingerprint="f", counters={}, reference={})
     with pytest.raises(DataError, match="belongs to a training with other"):
         restore_checkpoint(path, state, fingerprint="g")
 
@@ -137,5 +138,5 @@ def test_only_trained_parameters_are_saved(tmp_path):
 
     state = trainee()
     state.model[0].requires_grad_(requires_grad=False)
-    path = save_checkpoint(tmp_path, 1, state, fingerprint="f", counters={})
+    path = save_checkpoint(tmp_path, 1, state, fingerprint="f", counters={}, reference={})
     assert not any(name.startswith("0.") for name in load_file(path / "weights.safetensors"))

@@ -36,8 +36,8 @@ def train(folder, moment, count):
         return call
     os.fsync, os.rename, os.write = (watched(f.__name__, f) for f in (os.fsync, os.rename, os.write))
     Path.rename, Path.replace = watched("rename", Path.rename), watched("rename", Path.replace)
-    run(Path(folder), sys.argv[1], objective="bco_pair", eval_examples=make_examples(3, seed=1), num_train_epochs=3,
-        save_steps=2, logging_steps=3, weight_decay=0.1, should_stop=lambda: bool(reach("poll")))
+    run(Path(folder), sys.argv[1], eval_examples=make_examples(3, seed=1), num_train_epochs=3, save_steps=2,
+        logging_steps=3, weight_decay=0.1, should_stop=lambda: bool(reach("poll")), **json.loads(sys.argv[3]))
 
 for call in json.loads(sys.argv[2]):
     child = os.fork()
@@ -48,9 +48,11 @@ for call in json.loads(sys.argv[2]):
 """
 
 
-def call_all(start, calls):
+def call_all(start, calls, **options):
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
-    command = [sys.executable, "-c", SCRIPT, start, json.dumps([[str(folder), *moment] for folder, *moment in calls])]
+    calls = [[str(folder), *moment] for folder, *moment in calls]
+    options = {"objective": "bco_pair", **options}
+    command = [sys.executable, "-c", SCRIPT, start, json.dumps(calls), json.dumps(options)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return [int(line) for line in done.stdout.split()]
@@ -74,10 +76,11 @@ def start(tmp_path_factory):
     return save_tiny_policy(tmp_path_factory.mktemp("start") / "policy")
 
 
-def check_kills(start, folder, moments):
+def check_kills(start, folder, moments, **options):
     """Call once for each moment, killed there, then to the end; compare with a call that nothing disturbs."""
     unbroken, killed = folder / "unbroken", folder / "killed"
-    codes = call_all(start, [(unbroken, "never", 0), *((killed, *moment) for moment in moments), (killed, "never", 0)])
+    calls = [(unbroken, "never", 0), *((killed, *moment) for moment in moments), (killed, "never", 0)]
+    codes = call_all(start, calls, **options)
     assert codes == [0, *([-signal.SIGKILL] * len(moments)), 0]
     assert result(killed) == result(unbroken)
     kept = ["metrics.jsonl", "reference_logps.safetensors", "summary.json"]
@@ -87,6 +90,27 @@ def check_kills(start, folder, moments):
 
 def test_kill_between_steps_and_while_writing_then_resume_gives_the_same_bytes(start, tmp_path):
     check_kills(start, tmp_path, [("poll", 7), ("fsync", 3), ("poll", 2), ("rename", 0)])
+
+
+# Killed in the first renewal, after a step in mid-schedule, in the second renewal, and while writing.
+SCHEDULES = {
+    "every_epoch": ({"objective": "dpo", "reference_schedule": "every_epoch"}, (8, 5, 2)),
+    "mixed": (
+        {
+            "objective": "kto",
+            "reference_schedule": "every_steps",
+            "reference_sync_steps": 4,
+            "reference_mixup_alpha": 0.6,
+        },
+        (14, 8, 3),
+    ),
+}
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_kill_within_a_reference_schedule_then_resume_gives_the_same_bytes(schedule, start, tmp_path):
+    options, polls = SCHEDULES[schedule]
+    check_kills(start, tmp_path, [*(("poll", count) for count in polls), ("fsync", 1)], **options)
 
 
 @pytest.mark.slow

@@ -31,6 +31,27 @@ def test_all_faults_are_named_at_once():
         ("learning_rate", {"learning_rate": float("nan")}),
         ("save_steps", {"save_steps": -1}),
         ("prompt_loss_weight", {"prompt_loss_weight": 1.5}),
+        ("reference_schedule: unknown name `every_epochs`", {"reference_schedule": "every_epochs"}),
+        ("every_epoch` is without effect", {"reference_schedule": "every_epoch"}),
+        ("reference_sync_steps: must be at least 1", {"reference_schedule": "every_steps"}),
+        ("reference_sync_steps: without effect", {"reference_sync_steps": 8}),
+        (
+            "reference_mixup_alpha: without effect",
+            {"reference_mixup_alpha": 0.6, "reference_schedule": "every_epoch", "num_train_epochs": 2.0},
+        ),
+        (
+            r"reference_mixup_alpha: must be in \(0, 1\], is 0.0",
+            {"reference_schedule": "every_steps", "reference_sync_steps": 8, "reference_mixup_alpha": 0.0},
+        ),
+        (
+            "adapters can't be mixed",
+            {
+                "reference_schedule": "every_steps",
+                "reference_sync_steps": 8,
+                "reference_mixup_alpha": 0.6,
+                "use_peft": True,
+            },
+        ),
         ("report_to", {"report_to": ("wandbb",)}),
     ],
 )

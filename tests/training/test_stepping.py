@@ -59,7 +59,7 @@ def learner_of(objective, scored, *, shift=0.0, prompt_loss_weight=0.0, starts_a
         seed=0,
         bf16=False,
         has_dropout=False,
-        starts_at_reference=starts_at_reference,
+        steps_at_reference=frozenset({0} if starts_at_reference else ()),
     )
 
 

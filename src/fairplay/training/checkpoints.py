@@ -27,6 +27,7 @@ logger = logging.getLogger(__name__)
 
 NUM_KEPT = 2
 _WEIGHTS, _OPTIMIZER, _STATE = "weights.safetensors", "optimizer.safetensors", "state.json"
+_REFERENCE = "reference.safetensors"
 _NAME = re.compile(r"step-(\d+)")
 
 
@@ -50,7 +51,13 @@ class Trainee:
 
 
 def save_checkpoint(
-    folder: Path, step: int, trainee: Trainee, *, fingerprint: str, counters: Mapping[str, Any]
+    folder: Path,
+    step: int,
+    trainee: Trainee,
+    *,
+    fingerprint: str,
+    counters: Mapping[str, Any],
+    reference: Mapping[str, Tensor],
 ) -> Path:
     """Write `folder/step-N` and remove all but the newest two.
 
@@ -60,6 +67,7 @@ def save_checkpoint(
         trainee: Model, optimiser and schedule after that step.
         fingerprint: Identifies the training; a checkpoint of another one is never taken up.
         counters: JSON-able state of the loop, given back by `restore_checkpoint`.
+        reference: State of a reference that changes in training, given back by `restore_checkpoint` too.
 
     Returns:
         The checkpoint's folder.
@@ -72,10 +80,11 @@ def save_checkpoint(
     with folder_atomic(path) as temporary:
         save_file({k: v.contiguous() for k, v in trainee.trained_parameters().items()}, temporary / _WEIGHTS)
         save_file(tensors, temporary / _OPTIMIZER)
+        save_file(dict(reference), temporary / _REFERENCE)
         state = {
             "step": step,
             "fingerprint": fingerprint,
-            "bytes": {name: (temporary / name).stat().st_size for name in (_WEIGHTS, _OPTIMIZER)},
+            "bytes": {name: (temporary / name).stat().st_size for name in (_WEIGHTS, _OPTIMIZER, _REFERENCE)},
             "optimizer": values,
             "schedule": trainee.schedule.state_dict(),
             "counters": dict(counters),
@@ -96,11 +105,11 @@ def newest_checkpoint(folder: Path) -> Path | None:
     return None
 
 
-def restore_checkpoint(path: Path, trainee: Trainee, *, fingerprint: str) -> dict[str, Any]:
+def restore_checkpoint(path: Path, trainee: Trainee, *, fingerprint: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Put model, optimiser and schedule into the state in which they were saved.
 
     Returns:
-        The counters that were saved with it.
+        The counters and the state of the reference that were saved with it.
 
     Raises:
         DataError: If the checkpoint is incomplete, or belongs to another training.
@@ -119,8 +128,7 @@ def restore_checkpoint(path: Path, trainee: Trainee, *, fingerprint: str) -> dic
             parameter.copy_(saved[name])
     _load_optimizer_state(trainee.optimizer, load_file(path / _OPTIMIZER), state["optimizer"])
     trainee.schedule.load_state_dict(state["schedule"])
-    counters: dict[str, Any] = state["counters"]
-    return counters
+    return state["counters"], load_file(path / _REFERENCE)
 
 
 def _folders(folder: Path) -> list[Path]:

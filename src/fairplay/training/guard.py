@@ -40,6 +40,11 @@ def check_objective(objective: Objective, examples: Sequence[TrainingExample], s
             f"training.prompt_loss_weight: has no meaning for the objective `{objective.name}`",
             hint="it goes with `sft` only; set it to 0",
         )
+    if settings.reference_schedule != "fixed" and not objective.needs_reference:
+        raise SettingsError(
+            f"training.reference_schedule: the objective `{objective.name}` has no reference to renew",
+            hint="leave it `fixed`, or choose an objective with a reference",
+        )
     for need in sorted(objective.needs):
         kind, _, detail = need.partition(":")
         if kind not in _FED or (kind == "statistics" and detail not in STATISTICS):
@@ -73,17 +78,19 @@ def check_start(
     seed: int,
     example_ids: Sequence[str],
     compute_dtype: torch.dtype,
+    step: int = 1,
 ) -> None:
-    """At step 0, with reference == policy, every log-ratio must be 0 and the loss its value there.
+    """Where the policy is the reference, every log-ratio must be 0 and the loss its value there.
 
     Args:
         objective: What is learned.
-        batch: The first micro-batch.
+        batch: The step's first micro-batch.
         output: The objective's value on it.
-        totals: Sizes of the first step.
+        totals: Sizes of the step.
         seed: The seed `output` was computed with.
         example_ids: The examples of the batch.
         compute_dtype: The dtype the model computes in, which sets the tolerance.
+        step: Number of the step that is about to be taken, from 1.
 
     Raises:
         DataError: If it is not so; something other than learning moves the log-probs, such as dropout or a shifted
@@ -96,13 +103,13 @@ def check_start(
         difference = (output.loss - expected).abs() / expected.abs().clamp(min=1.0)
     if not gap <= LOGRATIO_TOLERANCE[compute_dtype]:
         raise DataError(
-            f"before the first step the policy is the reference, but a token's log-ratio is {gap.item():.3g} nats, "
+            f"before step {step} the policy is the reference, but a token's log-ratio is {gap.item():.3g} nats, "
             f"not 0, in the examples {named(example_ids)}",
             hint="the model's log-probs depend on more than its input: dropout, noise, or how rows are batched",
         )
     if not difference <= LOSS_TOLERANCE[compute_dtype]:
         raise DataError(
-            f"before the first step the loss is {output.loss.item():.6g}, not f(0) = {expected.item():.6g}, "
+            f"before step {step} the loss is {output.loss.item():.6g}, not f(0) = {expected.item():.6g}, "
             f"in the examples {named(example_ids)}",
             hint="the objective does not depend on the log-ratios alone, or the reference's log-probs are misplaced",
         )

@@ -12,6 +12,7 @@ processes (a later issue). Floor 5.
 
 import shutil
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from fairplay.models.loading import check_source, load_policy
@@ -25,9 +26,10 @@ from fairplay.training.encoded_data import EncodedData, encode_data
 from fairplay.training.fingerprint import training_fingerprint
 from fairplay.training.guard import check_objective
 from fairplay.training.held_out import held_out_pairs
-from fairplay.training.plan import plan_steps
+from fairplay.training.plan import StepPlan, plan_steps
 from fairplay.training.reference import LogpsFile, Scorer, start_logps
 from fairplay.training.reference_rows import reference_rows
+from fairplay.training.renewal import Mixture, PolicyItself, Renewal, Successor, renewal_period
 from fairplay.training.settings import TrainingSettings
 from fairplay.training.stepping import Learner
 from fairplay.training.steps import Counters, run_steps
@@ -101,7 +103,8 @@ def train(
         shutil.rmtree(work / "checkpoints", ignore_errors=True)  # a kill may have come between summary and clean-up
         return finished
     plan = plan_steps(data.train, settings, seed=seed)
-    rows = reference_rows(objective, data.train, plan, first=0, end=plan.num_steps)
+    period = renewal_period(plan, settings)
+    rows = reference_rows(objective, data.train, plan, 0, period)
     work.mkdir(parents=True, exist_ok=True)
     scorer = Scorer(settings.per_device_train_batch_size, bf16=settings.bf16, should_stop=should_stop)
     policy = load_policy(model, model_settings)
@@ -123,15 +126,28 @@ def train(
         seed=seed,
         bf16=settings.bf16,
         has_dropout=settings.lora_dropout > 0,
-        starts_at_reference=starts_at_reference,
+        steps_at_reference=_steps_at_reference(plan, period, settings, from_start=starts_at_reference),
     )
-    counters = run_steps(learner, plan, settings, work=work, fingerprint=fingerprint, should_stop=should_stop)
+    successor: Successor = PolicyItself()
+    if settings.reference_mixup_alpha < 1:
+        mixed = load_policy(reference, model_settings).model
+        successor = Mixture(mixed, policy.model, settings.reference_mixup_alpha)
+    renewal = Renewal(period, partial(reference_rows, objective, data.train, plan), scorer, successor)
+    counters = run_steps(learner, plan, renewal, settings, work=work, fingerprint=fingerprint, should_stop=should_stop)
     after = scorer.token_logps(policy.model.train(mode=False), data.held_out, "held-out log-probs")
     save_policy(policy, output)
     summary = _summary(data, counters, held_out_pairs(data, start, after))
     write_summary(work / "summary.json", summary, fingerprint)
     shutil.rmtree(work / "checkpoints", ignore_errors=True)
     return summary
+
+
+def _steps_at_reference(plan: StepPlan, period: int, settings: TrainingSettings, *, from_start: bool) -> frozenset[int]:
+    """Steps before which the policy is the reference: the first, and those after a renewal that takes it whole."""
+    steps = {0} if from_start else set()
+    if settings.reference_mixup_alpha == 1 and not settings.lora_dropout:  # fresh adapters drop nothing, later ones do
+        steps |= set(range(period, plan.num_steps, period))
+    return frozenset(steps)
 
 
 def _summary(data: EncodedData, counters: Counters, held_out: HeldOutPairs) -> TrainingSummary:

@@ -1,7 +1,7 @@
 """Token-level log-probs of the reference, computed once before the first step and kept for a resume.
 
-Left out: reference schedules (each training has one reference). The reference is the starting policy unless another
-model is named; then that one is loaded, asked and freed before training starts. Floor 5.
+Left out: references that change in training (`renewal.py`). The reference is the starting policy unless another model
+is named; then that one is loaded, asked and freed before training starts. Floor 5.
 """
 
 import logging
@@ -25,7 +25,7 @@ from fairplay.storage.atomic import write_atomic
 from fairplay.training.batches import ReferenceLogps, example_rows
 from fairplay.training.guard import named
 from fairplay.training.plan import longest_row
-from fairplay.training.reference_rows import ReferenceRows
+from fairplay.training.reference_rows import ReferenceRows, response_sizes
 
 logger = logging.getLogger(__name__)
 
@@ -162,11 +162,6 @@ def start_logps(
         held_out=known["held_out"],
         held_out_reference=known["held_out_reference"],
     )
-
-
-def response_sizes(examples: Sequence[EncodedExample]) -> list[int]:
-    """Response tokens of each example, over its responses."""
-    return [sum(len(response) for response in example.response_ids) for example in examples]
 
 
 def _cut(flat: Tensor, examples: Sequence[EncodedExample]) -> tuple[Tensor, ...]:

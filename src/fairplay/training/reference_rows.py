@@ -3,7 +3,7 @@
 Left out: asking it (`reference.py`). Floor 5.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
@@ -47,6 +47,16 @@ class ReferenceRows:
             anchors={number: tuple(next(rest) for _ in rows) for number, rows in self.anchors.items()},
         )
 
+    def state(self, reference: ReferenceLogps) -> dict[str, Tensor]:
+        """The log-probs of these rows as two flat tensors."""
+        anchors = chain.from_iterable(reference.anchors.values())
+        return {"examples": _flat(reference.examples.values()), "anchors": _flat(anchors)}
+
+    def from_state(self, state: Mapping[str, Tensor]) -> ReferenceLogps:
+        """The log-probs of these rows, from what `state` gave."""
+        examples = torch.split(state["examples"], response_sizes(list(self.examples.values())))
+        return self.with_logps(examples, torch.split(state["anchors"], response_sizes(self.every_anchor)))
+
     def response_logps(self, reference: ReferenceLogps) -> dict[int, tuple[float, ...]]:
         """Log-prob of each response of the examples, summed over its tokens, by index."""
         sums: dict[int, tuple[float, ...]] = {}
@@ -58,7 +68,7 @@ class ReferenceRows:
 
 
 def reference_rows(
-    objective: Objective, examples: Sequence[EncodedExample], plan: StepPlan, *, first: int, end: int
+    objective: Objective, examples: Sequence[EncodedExample], plan: StepPlan, first: int, end: int
 ) -> ReferenceRows:
     """What the steps from `first` on, up to but without `end`, read of the reference.
 
@@ -77,3 +87,12 @@ def reference_rows(
         if has_anchors
         else {},
     )
+
+
+def response_sizes(examples: Sequence[EncodedExample]) -> list[int]:
+    """Response tokens of each example, over its responses."""
+    return [sum(len(response) for response in example.response_ids) for example in examples]
+
+
+def _flat(parts: Iterable[Tensor]) -> Tensor:
+    return torch.cat([torch.zeros(0), *parts])

@@ -22,6 +22,7 @@ SCHEDULE_NAMES = (
     "polynomial",
     "warmup_stable_decay",
 )
+REFERENCE_SCHEDULE_NAMES = ("fixed", "every_epoch", "every_steps")
 TRACKER_NAMES = ("tensorboard", "trackio", "wandb")
 
 
@@ -45,6 +46,12 @@ class TrainingSettings:
         max_grad_norm: Gradients are scaled down to this norm; 0 switches it off.
         max_length, max_prompt_length: Tokens of prompt and response, and of the prompt; longer examples are dropped.
         prompt_loss_weight: Weight of prompt tokens in the likelihood, for the objective `sft` only.
+        reference_schedule: When the reference is renewed from the policy: never (`fixed`), at the start of each pass
+            (`every_epoch`, Iterative SamPO, arXiv 2406.10957), or `every_steps` (TR-DPO, arXiv 2404.09656). Held-out
+            margins stay measured against the reference that the training began with.
+        reference_sync_steps: Optimiser steps between renewals, for `every_steps` (TRL: `ref_model_sync_steps`).
+        reference_mixup_alpha: The policy's share in a renewed reference, for `every_steps`; 1 replaces it, below 1
+            (TR-DPO: 0.6) a second set of weights is kept (TRL: `ref_model_mixup_alpha`).
         bf16: Compute in bfloat16 by autocast; weights and optimiser stay in the model's dtype.
         gradient_checkpointing: Recompute layers in the backward pass: less memory, a third more time.
         logging_steps: Optimiser steps a record of `metrics.jsonl` covers.
@@ -71,6 +78,9 @@ class TrainingSettings:
     max_length: int = 2048
     max_prompt_length: int = 1024
     prompt_loss_weight: float = 0.0
+    reference_schedule: str = "fixed"
+    reference_sync_steps: int = 0
+    reference_mixup_alpha: float = 1.0
     bf16: bool = False
     gradient_checkpointing: bool = False
     logging_steps: int = 10
@@ -88,7 +98,7 @@ class TrainingSettings:
         Raises:
             ValueError: With every fault; the door turns it into a `SettingsError`.
         """
-        faults = [*_range_faults(self), *_name_faults(self), *_conflicts(self)]
+        faults = [*_range_faults(self), *_name_faults(self), *_conflicts(self), *_reference_faults(self)]
         if faults:
             raise ValueError("; ".join(faults))
 
@@ -129,6 +139,7 @@ def _name_faults(settings: TrainingSettings) -> list[str]:
     asked = [
         ("optim", settings.optim, OPTIMIZER_NAMES),
         ("lr_scheduler_type", settings.lr_scheduler_type, SCHEDULE_NAMES),
+        ("reference_schedule", settings.reference_schedule, REFERENCE_SCHEDULE_NAMES),
         *(("report_to", name, TRACKER_NAMES) for name in settings.report_to),
     ]
     return [
@@ -151,4 +162,23 @@ def _conflicts(settings: TrainingSettings) -> list[str]:
     changed = [name for name in lora if getattr(settings, name) != defaults[name]]
     if changed and not settings.use_peft:
         faults.append(f"{', '.join(changed)}: without effect unless `use_peft: true`")
+    return faults
+
+
+def _reference_faults(settings: TrainingSettings) -> list[str]:
+    faults = []
+    is_stepwise = settings.reference_schedule == "every_steps"
+    if is_stepwise and settings.reference_sync_steps < 1:
+        faults.append(f"reference_sync_steps: must be at least 1, is {settings.reference_sync_steps}")
+    if not 0 < settings.reference_mixup_alpha <= 1:
+        faults.append(f"reference_mixup_alpha: must be in (0, 1], is {settings.reference_mixup_alpha}")
+    changed = {"reference_sync_steps": settings.reference_sync_steps != 0}
+    changed["reference_mixup_alpha"] = settings.reference_mixup_alpha != 1
+    without_effect = [name for name, is_changed in changed.items() if is_changed and not is_stepwise]
+    if without_effect:
+        faults.append(f"{', '.join(without_effect)}: without effect unless `reference_schedule: every_steps`")
+    if settings.reference_mixup_alpha != 1 and settings.use_peft:
+        faults.append("reference_mixup_alpha: adapters can't be mixed; set it to 1, or `use_peft: false`")
+    if settings.reference_schedule == "every_epoch" and settings.max_steps == -1 and settings.num_train_epochs <= 1:
+        faults.append("reference_schedule: `every_epoch` is without effect in a single pass; raise num_train_epochs")
     return faults

@@ -60,7 +60,7 @@ class Learner:
         seed: The run's seed.
         bf16: Compute in bfloat16 by autocast.
         has_dropout: Whether the model draws (LoRA dropout); the draws are then seeded by step and micro-batch.
-        starts_at_reference: Whether the policy is the reference before the first step, which is then checked.
+        steps_at_reference: Numbers of the steps, from 0, before which the policy is the reference; that is checked.
     """
 
     model: PreTrainedModel
@@ -69,7 +69,7 @@ class Learner:
     seed: int
     bf16: bool
     has_dropout: bool
-    starts_at_reference: bool
+    steps_at_reference: frozenset[int]
 
     def accumulate(self, step: Step, *, number: int, epoch: int, state: State, window: MetricWindow) -> StepOutcome:
         """Add the gradient of the step's loss to the parameters.
@@ -159,10 +159,18 @@ class Learner:
         return preference_batch(self.data, indices, scores, epoch=work.epoch, anchors=anchors)
 
     def _check_start(self, work: "_Work", batch: PreferenceBatch, output: ObjectiveOutput, ids: Sequence[str]) -> None:
-        if work.number or not self.starts_at_reference:
+        if work.number not in self.steps_at_reference:
             return
-        dtype = torch.bfloat16 if self.bf16 else next(self.model.parameters()).dtype
-        check_start(self.objective, batch, output, work.totals, seed=self.seed, example_ids=ids, compute_dtype=dtype)
+        check_start(
+            self.objective,
+            batch,
+            output,
+            work.totals,
+            seed=self.seed,
+            example_ids=ids,
+            compute_dtype=torch.bfloat16 if self.bf16 else next(self.model.parameters()).dtype,
+            step=work.number + 1,
+        )
 
 
 @dataclass(frozen=True)

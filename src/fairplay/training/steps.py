@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -15,11 +15,13 @@ from torch.nn import Parameter
 
 from fairplay.errors import Preempted
 from fairplay.progress import progress
+from fairplay.training.batches import ReferenceLogps
 from fairplay.training.checkpoints import Trainee, newest_checkpoint, restore_checkpoint, save_checkpoint
 from fairplay.training.guard import check_finite
 from fairplay.training.metrics import MetricsFile, MetricWindow
 from fairplay.training.optimizers import build_optimizer, build_schedule
 from fairplay.training.plan import Step, StepPlan
+from fairplay.training.renewal import Renewal
 from fairplay.training.settings import TrainingSettings
 from fairplay.training.stepping import Learner
 from fairplay.training.trackers import Tracker, open_trackers
@@ -54,6 +56,7 @@ class _Run:
     parameters: list[Parameter]
     settings: TrainingSettings
     plan: StepPlan
+    renewal: Renewal
     fingerprint: str
     work: Path
     metrics: MetricsFile
@@ -65,6 +68,7 @@ class _Run:
 def run_steps(
     learner: Learner,
     plan: StepPlan,
+    renewal: Renewal,
     settings: TrainingSettings,
     *,
     work: Path,
@@ -76,6 +80,7 @@ def run_steps(
     Args:
         learner: Computes gradients.
         plan: The steps.
+        renewal: When the reference is renewed.
         settings: How to train.
         work: Folder of `metrics.jsonl` and `checkpoints/`.
         fingerprint: Identifies the training.
@@ -88,14 +93,16 @@ def run_steps(
         DataError: If a loss or gradient is not finite, or a checkpoint belongs to another training.
         Preempted: If asked to stop; a checkpoint is saved before.
     """
-    run = _open_run(learner, plan, settings, work=work, fingerprint=fingerprint, should_stop=should_stop)
-    counters = _take_up(run)
+    run = _open_run(learner, plan, renewal, settings, work=work, fingerprint=fingerprint, should_stop=should_stop)
+    run, counters = _take_up(run)
     with ExitStack() as stack:
         for tracker in run.trackers:
             stack.callback(tracker.close)
         bar = stack.enter_context(progress("training", plan.num_steps))
         bar.advance(counters.step)
-        for _, step in plan.steps(counters.step, plan.num_steps):
+        for number, step in plan.steps(counters.step, plan.num_steps):
+            if renewal.is_due(number):
+                run = _renew(run, counters)
             _take_step(run, step, counters)
             bar.advance()
             if counters.step < plan.num_steps and should_stop():
@@ -110,6 +117,7 @@ def run_steps(
 def _open_run(
     learner: Learner,
     plan: StepPlan,
+    renewal: Renewal,
     settings: TrainingSettings,
     *,
     work: Path,
@@ -124,6 +132,7 @@ def _open_run(
         parameters=parameters,
         settings=settings,
         plan=plan,
+        renewal=renewal,
         fingerprint=fingerprint,
         work=work,
         metrics=MetricsFile(work / "metrics.jsonl"),
@@ -133,17 +142,34 @@ def _open_run(
     )
 
 
-def _take_up(run: _Run) -> Counters:
+def _take_up(run: _Run) -> tuple[_Run, Counters]:
     """Go on from the newest checkpoint, or start at step 0; records of later steps are cut."""
     counters = Counters(objective_state=dict(run.learner.objective.initial_state))
     path = newest_checkpoint(run.work / "checkpoints")
     if path is not None:
-        saved = restore_checkpoint(path, run.trainee, fingerprint=run.fingerprint)
+        saved, state = restore_checkpoint(path, run.trainee, fingerprint=run.fingerprint)
         run.window.load(saved.pop("window"))
         counters = Counters(**saved)
+        run = _with_reference(run, run.renewal.load(state, run.learner.data.reference, counters.step))
         logger.info("resumed after step %d of %d from %s", counters.step, run.plan.num_steps, path)
     run.metrics.cut_after(counters.step)
-    return counters
+    return run, counters
+
+
+def _renew(run: _Run, counters: Counters) -> _Run:
+    """Renew the reference before the next step."""
+    started = time.perf_counter()
+    try:
+        run = _with_reference(run, run.renewal.renewed(run.learner.model, counters.step))
+    except Preempted:
+        _save(run, counters)
+        raise
+    counters.seconds += time.perf_counter() - started
+    return run
+
+
+def _with_reference(run: _Run, reference: ReferenceLogps) -> _Run:
+    return replace(run, learner=replace(run.learner, data=replace(run.learner.data, reference=reference)))
 
 
 def _take_step(run: _Run, step: Step, counters: Counters) -> None:
@@ -217,4 +243,11 @@ def _warn_of_targets(means: Mapping[str, float | None], counters: Counters) -> N
 def _save(run: _Run, counters: Counters) -> None:
     saved = {**asdict(counters), "window": run.window.state()}
     run.metrics.flush()
-    save_checkpoint(run.work / "checkpoints", counters.step, run.trainee, fingerprint=run.fingerprint, counters=saved)
+    save_checkpoint(
+        run.work / "checkpoints",
+        counters.step,
+        run.trainee,
+        fingerprint=run.fingerprint,
+        counters=saved,
+        reference=run.renewal.state(run.learner.data.reference, counters.step),
+    )
