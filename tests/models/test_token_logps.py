@@ -90,6 +90,38 @@ def test_statistics_are_those_of_the_whole_distribution_and_carry_no_gradient(ke
     assert not any(values.requires_grad for values in scores.statistics.values())
 
 
+@pytest.mark.parametrize("kept", [0, token_logps.KEPT_LOGITS])
+def test_divergences_are_those_of_whole_distributions_and_carry_the_policys_gradient(kept, monkeypatch):
+    monkeypatch.setattr(token_logps, "KEPT_LOGITS", kept)
+    model, reference = (make_model(family, dtype=torch.float64) for family in ("qwen2", "gemma2"))
+    asked = {"statistics": frozenset({*token_logps.DIVERGENCES, "entropy"}), "reference": reference}
+    scores = score_rows(model, ROWS[:1], tile=2, **asked)
+    prompt, response = ROWS[0]
+    own, other = (
+        m(input_ids=torch.tensor([[*prompt, *response]])).logits[0, len(prompt) - 1 : -1].log_softmax(-1)
+        for m in (model, reference)
+    )
+    expected = {
+        "kl_ref_policy": nn.functional.kl_div(own, other.detach(), reduction="none", log_target=True).sum(-1),
+        "kl_policy_ref": nn.functional.kl_div(other.detach(), own, reduction="none", log_target=True).sum(-1),
+    }
+    for name, values in expected.items():
+        torch.testing.assert_close(scores.statistics[name], values)
+    both = [sum((k + 1) * values[name] for k, name in enumerate(expected)) for values in (scores.statistics, expected)]
+    for found, wanted in zip(*(gradients(model, values) for values in both), strict=True):
+        torch.testing.assert_close(found, wanted, rtol=1e-9, atol=1e-12)
+    assert not scores.statistics["entropy"].requires_grad
+    assert all(parameter.grad is None for parameter in reference.parameters())
+    assert torch.equal(scores.logps, score_rows(model, ROWS[:1], tile=2).logps)
+
+
+def test_a_reference_with_another_vocabulary_is_refused():
+    model, reference = make_model("llama"), make_model("llama")
+    reference.config.vocab_size += 1
+    with pytest.raises(SettingsError, match="the policy has 384 tokens, the reference 385"):
+        score_rows(model, ROWS, tile=64, statistics=frozenset({"kl_ref_policy"}), reference=reference)
+
+
 def test_an_unknown_statistic_answers_with_the_nearest_name():
     with pytest.raises(SettingsError, match="did you mean `entropy`"):
         score_rows(make_model("llama"), ROWS, tile=64, statistics=frozenset({"entropie"}))

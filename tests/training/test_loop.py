@@ -221,7 +221,7 @@ def encoded(start, examples):
     [
         (DataError, "12 of 12 examples have no pairs: 0-0, 0-1, 0-2, 0-3, 0-4 and 7 more", {"num_responses": 1}),
         (SettingsError, "prompt_loss_weight", {"prompt_loss_weight": 0.1}),
-        (SettingsError, "statistics:kl_ref_policy", {"objective": "tdpo1"}),
+        (SettingsError, "statistics:importance", {"objective": "tis_dpo"}),
         (SettingsError, "a step has only one", {"objective": "kto", "per_device_train_batch_size": 1}),
         (SettingsError, "lr_scheduler_kwargs", {"lr_scheduler_kwargs": {"floor": 0.1}}),
     ],

@@ -1,5 +1,6 @@
 """A step's gradient, for every objective of the table that training can feed."""
 
+import copy
 import math
 
 import pytest
@@ -11,7 +12,7 @@ from fairplay.models.loading import load_policy
 from fairplay.objectives.table import OBJECTIVES, build_objective
 from fairplay.training.anchor_rows import mismatched
 from fairplay.training.batches import ReferenceLogps, TrainingSet
-from fairplay.training.guard import check_objective
+from fairplay.training.guard import check_objective, needs_live_reference
 from fairplay.training.metrics import MetricWindow
 from fairplay.training.reference import Scorer
 from fairplay.training.settings import TrainingSettings
@@ -46,6 +47,14 @@ def scored(tmp_path_factory):
     return policy.model, data, own, scorer.token_logps(policy.model, anchors, "anchors")
 
 
+def shifted_model(model, shift):
+    shifted = copy.deepcopy(model)
+    with torch.no_grad():
+        for parameter in shifted.parameters():
+            parameter += shift * torch.sin(torch.arange(parameter.numel())).reshape(parameter.shape)
+    return shifted
+
+
 def learner_of(objective, scored, *, shift=0.0, prompt_loss_weight=0.0, starts_at_reference=False):
     model, data, own, anchors = scored
     reference = ReferenceLogps()
@@ -60,6 +69,7 @@ def learner_of(objective, scored, *, shift=0.0, prompt_loss_weight=0.0, starts_a
         bf16=False,
         has_dropout=False,
         steps_at_reference=frozenset({0} if starts_at_reference else ()),
+        live_reference=shifted_model(model, shift) if needs_live_reference(objective) else None,
     )
 
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from fairplay.errors import DataError
+from fairplay.errors import DataError, SettingsError
 from fairplay.lookup import lookup
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class RowScores:
         logps: log p(token | what stands before it), [tokens], nats; float32, or float64 for a float64 model.
         response_index: The row each token belongs to, [tokens], int64, non-decreasing.
         position: Place of the token within its response, [tokens], int64, from 0; prompt tokens count up to -1.
-        statistics: Detached values of the whole distribution by name, [tokens] each.
+        statistics: Values of the whole distribution by name, [tokens] each; detached, but for divergences.
     """
 
     logps: Tensor
@@ -55,6 +55,17 @@ def _entropy(log_probs: Tensor) -> Tensor:
 
 STATISTICS: Mapping[str, Callable[[Tensor], Tensor]] = {"log_sum_sq": _log_sum_sq, "entropy": _entropy}
 
+
+def _kl(of: Tensor, against: Tensor) -> Tensor:
+    return (of.exp() * (of - against)).nan_to_num(nan=0.0).sum(dim=-1)
+
+
+# Of the policy's and the reference's log-probs, [tokens, vocabulary] each; they carry the gradient.
+DIVERGENCES: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "kl_ref_policy": lambda policy, reference: _kl(reference, policy),
+    "kl_policy_ref": _kl,
+}
+
 # What models do to the logits after the head, by the name of the setting in their config.
 LOGIT_TRANSFORMS: Mapping[str, Callable[[Tensor, float], Tensor]] = {
     "final_logit_softcapping": lambda logits, cap: torch.tanh(logits / cap) * cap,  # Gemma 2 and 3
@@ -71,6 +82,7 @@ def score_rows(
     tile: int,
     prompt_tokens: bool = False,
     statistics: frozenset[str] = frozenset(),
+    reference: "PreTrainedModel | None" = None,
 ) -> RowScores:
     """Token log-probs of responses given their prompts.
 
@@ -79,22 +91,28 @@ def score_rows(
         rows: (prompt ids, response ids) of each response; neither is empty.
         tile: Tokens whose logits are held at a time, where all of them together would take too much.
         prompt_tokens: Score the prompt's tokens too (all but its first, which nothing predicts).
-        statistics: Names of `STATISTICS` to compute beside the log-probs.
+        statistics: Names of `STATISTICS` and `DIVERGENCES` to compute beside the log-probs.
+        reference: The model that divergences are taken against, with the same vocabulary; needed only for them.
 
     Returns:
         Scores, row by row in the order given; gradients reach the model unless torch records none.
 
     Raises:
         DataError: If a row has an empty prompt or response.
-        SettingsError: If a statistic is not known.
+        SettingsError: If a statistic is not known, or the reference has another vocabulary.
     """
     index = _index_rows(rows, prompt_tokens)
     device = next(model.parameters()).device
     causal = _causal_model(model)
-    hidden = causal.base_model(input_ids=index.input_ids.to(device), use_cache=False).last_hidden_state
-    hidden = hidden.flatten(0, 1).index_select(0, index.source.to(device))
-    wanted = {name: lookup(STATISTICS, name, "token statistic") for name in sorted(statistics)}
-    logps, values = _score_hidden(causal, hidden, index.target.to(device), tile, wanted)
+    wanted = {name: lookup(STATISTICS, name, "token statistic") for name in sorted(statistics - set(DIVERGENCES))}
+    divergences = {name: DIVERGENCES[name] for name in sorted(statistics & set(DIVERGENCES))}
+    inputs = [_hidden(causal, index), index.target.to(device)]
+    other = None
+    if divergences:
+        other = _reference_of(reference, causal)
+        with torch.no_grad():
+            inputs.append(_hidden(other, index).to(device))
+    logps, values = _score_hidden(_Heads(causal, other, wanted, divergences), inputs, tile)
     return RowScores(logps, index.response_index.to(device), index.position.to(device), values)
 
 
@@ -160,31 +178,71 @@ def _causal_model(model: "PreTrainedModel") -> Any:
     return wrapped.get_base_model() if hasattr(model, "get_base_model") else model
 
 
-def _score_hidden(
-    causal: Any, hidden: Tensor, target: Tensor, tile: int, wanted: Mapping[str, Callable[[Tensor], Tensor]]
-) -> tuple[Tensor, dict[str, Tensor]]:
-    head = causal.get_output_embeddings()
-    config = causal.config.get_text_config()
-    settings = [(change, getattr(config, name, None)) for name, change in LOGIT_TRANSFORMS.items()]
-    transforms = [(change, value) for change, value in settings if value is not None]
+def _hidden(causal: Any, index: _Index) -> Tensor:
+    """The hidden states that predict the scored tokens, [tokens, size]."""
+    device = next(causal.parameters()).device
+    hidden: Tensor = causal.base_model(input_ids=index.input_ids.to(device), use_cache=False).last_hidden_state
+    return hidden.flatten(0, 1).index_select(0, index.source.to(device))
 
-    def score(hidden: Tensor, target: Tensor) -> tuple[Tensor, ...]:
-        logits = head(hidden)
-        for change, value in transforms:
-            logits = change(logits, value)
-        logits = logits if logits.dtype == torch.float64 else logits.float()
-        log_probs = logits.log_softmax(dim=-1)
+
+def _reference_of(reference: "PreTrainedModel | None", causal: Any) -> Any:
+    if reference is None:
+        raise ValueError("divergences need the reference model")
+    other = _causal_model(reference)
+    sizes = [model.config.get_text_config().vocab_size for model in (causal, other)]
+    if sizes[0] != sizes[1]:
+        raise SettingsError(
+            f"the policy has {sizes[0]} tokens, the reference {sizes[1]}: their distributions can't be compared",
+            hint="take a reference with the policy's vocabulary, or an objective without divergences",
+        )
+    return other
+
+
+def _log_probs(causal: Any, hidden: Tensor) -> Tensor:
+    """Log-probs of the whole vocabulary, [tokens, size] -> [tokens, vocabulary]."""
+    logits = causal.get_output_embeddings()(hidden)
+    config = causal.config.get_text_config()
+    for name, change in LOGIT_TRANSFORMS.items():
+        value = getattr(config, name, None)
+        logits = logits if value is None else change(logits, value)
+    log_probs: Tensor = (logits if logits.dtype == torch.float64 else logits.float()).log_softmax(dim=-1)
+    return log_probs
+
+
+@dataclass(frozen=True)
+class _Heads:
+    """From hidden states to scores: log-probs, then statistics, then divergences, each in the order of its names."""
+
+    causal: Any
+    reference: Any  # None where there are no divergences
+    wanted: Mapping[str, Callable[[Tensor], Tensor]]
+    divergences: Mapping[str, Callable[[Tensor, Tensor], Tensor]]
+
+    def __call__(self, hidden: Tensor, target: Tensor, *of_reference: Tensor) -> tuple[Tensor, ...]:
+        log_probs = _log_probs(self.causal, hidden)
         logps = log_probs.gather(-1, target[:, None])[:, 0]
         with torch.no_grad():
-            return logps, *(statistic(log_probs) for statistic in wanted.values())
+            values = [statistic(log_probs) for statistic in self.wanted.values()]
+            others = [_log_probs(self.reference, part).to(log_probs.device) for part in of_reference]
+        return logps, *values, *(d(log_probs, other) for other in others for d in self.divergences.values())
 
-    if hidden.shape[0] * config.vocab_size <= KEPT_LOGITS or tile >= hidden.shape[0]:
-        parts = [score(hidden, target)]
+
+def _score_hidden(heads: _Heads, inputs: Sequence[Tensor], tile: int) -> tuple[Tensor, dict[str, Tensor]]:
+    """Scores of all tokens, in tiles where there are too many.
+
+    Args:
+        heads: What is computed of a tile.
+        inputs: Hidden states, targets and, for divergences, the reference's hidden states; [tokens, ...] each.
+        tile: Tokens of a tile.
+    """
+    num_tokens, num_words = inputs[0].shape[0], heads.causal.config.get_text_config().vocab_size
+    if num_tokens * num_words <= KEPT_LOGITS or tile >= num_tokens:
+        parts = [heads(*inputs)]
     else:
-        pairs = zip(torch.split(hidden, tile), torch.split(target, tile), strict=True)
-        parts = [checkpoint(score, *pair, use_reentrant=False, preserve_rng_state=False) for pair in pairs]
+        tiles = zip(*(torch.split(values, tile) for values in inputs), strict=True)
+        parts = [checkpoint(heads, *part, use_reentrant=False, preserve_rng_state=False) for part in tiles]
     logps, *values = (torch.cat(column) if len(parts) > 1 else column[0] for column in zip(*parts, strict=True))
-    return logps, dict(zip(wanted, values, strict=True))
+    return logps, dict(zip((*heads.wanted, *heads.divergences), values, strict=True))
 
 
 def _unknown_head(model: "PreTrainedModel") -> DataError:

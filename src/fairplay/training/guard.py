@@ -11,7 +11,7 @@ from torch import Tensor
 
 from fairplay.errors import DataError, SettingsError
 from fairplay.logps import PreferenceBatch, StepTotals
-from fairplay.models.token_logps import STATISTICS
+from fairplay.models.token_logps import DIVERGENCES, STATISTICS
 from fairplay.objectives.evaluate import ObjectiveOutput, evaluate
 from fairplay.objectives.objective import Objective
 from fairplay.records import TrainingExample
@@ -45,9 +45,15 @@ def check_objective(objective: Objective, examples: Sequence[TrainingExample], s
             f"training.reference_schedule: the objective `{objective.name}` has no reference to renew",
             hint="leave it `fixed`, or choose an objective with a reference",
         )
+    if settings.reference_schedule != "fixed" and settings.use_peft and needs_live_reference(objective):
+        raise SettingsError(
+            f"training.reference_schedule: the objective `{objective.name}` reads the reference's whole distributions, "
+            "and the policy's adapters can't become its weights",
+            hint="leave it `fixed`, or set `use_peft: false`",
+        )
     for need in sorted(objective.needs):
         kind, _, detail = need.partition(":")
-        if kind not in _FED or (kind == "statistics" and detail not in STATISTICS):
+        if kind not in _FED or (kind == "statistics" and detail not in {*STATISTICS, *DIVERGENCES}):
             raise SettingsError(
                 f"the objective `{objective.name}` needs {need}, which training can't supply",
                 hint="list the others with `fairplay objectives`",
@@ -67,6 +73,11 @@ def check_objective(objective: Objective, examples: Sequence[TrainingExample], s
                 f"{len(lacking)} of {len(examples)} examples have no {need}: {named(lacking)}",
                 hint=f"this objective learns from {need}; choose another one, or mend the data",
             )
+
+
+def needs_live_reference(objective: Objective) -> bool:
+    """Whether the objective reads the reference's whole distributions, so that its model must stay in memory."""
+    return any(need.partition(":")[2] in DIVERGENCES for need in objective.needs)
 
 
 def check_start(

@@ -24,7 +24,7 @@ from fairplay.storage.digests import content_digest
 from fairplay.training.batches import TrainingSet
 from fairplay.training.encoded_data import EncodedData, encode_data
 from fairplay.training.fingerprint import training_fingerprint
-from fairplay.training.guard import check_objective
+from fairplay.training.guard import check_objective, needs_live_reference
 from fairplay.training.held_out import held_out_pairs
 from fairplay.training.plan import StepPlan, plan_steps
 from fairplay.training.reference import LogpsFile, Scorer, start_logps
@@ -119,6 +119,8 @@ def train(
     policy = make_trainable(policy, settings, seed=seed)
     starts_at_reference = reference_digest == digest and objective.needs_reference
     start_logps_known = rows.response_logps(start.reference) if starts_at_reference else {}
+    is_mixed = settings.reference_mixup_alpha < 1
+    live = load_policy(reference, model_settings).model if is_mixed or needs_live_reference(objective) else None
     learner = Learner(
         model=policy.model,
         data=TrainingSet(data.train, start.reference, settings.prompt_loss_weight, start_logps_known),
@@ -127,11 +129,11 @@ def train(
         bf16=settings.bf16,
         has_dropout=settings.lora_dropout > 0,
         steps_at_reference=_steps_at_reference(plan, period, settings, from_start=starts_at_reference),
+        live_reference=live,
     )
     successor: Successor = PolicyItself()
-    if settings.reference_mixup_alpha < 1:
-        mixed = load_policy(reference, model_settings).model
-        successor = Mixture(mixed, policy.model, settings.reference_mixup_alpha)
+    if live is not None and settings.reference_schedule != "fixed":
+        successor = Mixture(live, policy.model, settings.reference_mixup_alpha)
     renewal = Renewal(period, partial(reference_rows, objective, data.train, plan), scorer, successor)
     counters = run_steps(learner, plan, renewal, settings, work=work, fingerprint=fingerprint, should_stop=should_stop)
     after = scorer.token_logps(policy.model.train(mode=False), data.held_out, "held-out log-probs")

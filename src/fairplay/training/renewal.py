@@ -80,7 +80,7 @@ class Mixture:
     Args:
         model: The reference that the training begins with; changed in place.
         policy: The policy, of the same architecture.
-        alpha: The policy's share, in (0, 1).
+        alpha: The policy's share, in (0, 1].
 
     Raises:
         SettingsError: If the two have different weights.

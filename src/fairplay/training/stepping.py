@@ -60,6 +60,7 @@ class Learner:
         seed: The run's seed.
         bf16: Compute in bfloat16 by autocast.
         has_dropout: Whether the model draws (LoRA dropout); the draws are then seeded by step and micro-batch.
+        live_reference: The reference's model, for objectives that read its whole distributions; others have none.
         steps_at_reference: Numbers of the steps, from 0, before which the policy is the reference; that is checked.
     """
 
@@ -70,6 +71,7 @@ class Learner:
     bf16: bool
     has_dropout: bool
     steps_at_reference: frozenset[int]
+    live_reference: PreTrainedModel | None = None
 
     def accumulate(self, step: Step, *, number: int, epoch: int, state: State, window: MetricWindow) -> StepOutcome:
         """Add the gradient of the step's loss to the parameters.
@@ -152,6 +154,7 @@ class Learner:
                 tile=TILE,
                 prompt_tokens=self.data.prompt_loss_weight > 0,
                 statistics=wanted,
+                reference=self.live_reference,
             )
 
     def _batch(self, work: "_Work", indices: Sequence[int], scores: RowScores) -> PreferenceBatch:
