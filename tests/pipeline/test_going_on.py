@@ -146,7 +146,7 @@ def test_data_are_told_apart_by_the_files_that_are_read(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", ["", "..", ".", "../../x", "/x", "a/b", "a\\b", "a\nb", "a\0"])
 def test_a_name_that_is_no_folder_name_is_refused(name, world):
-    with pytest.raises(SettingsError, match="^recipe: name: must be the name of a folder"):
+    with pytest.raises(SettingsError, match=r"^recipe: name: must be the name of a folder"):
         settings_in(world, f"name={json.dumps(name)}")
     with pytest.raises(ValueError, match="name: must be the name of a folder"):
         TrainRunSettings("model", name)

@@ -1,3 +1,4 @@
+import itertools
 import re
 import shlex
 from pathlib import Path
@@ -28,7 +29,7 @@ def test_the_embedded_recipe_is_read_without_a_fault_wherever_the_world_lies(tmp
 def test_the_readmes_one_line_change_of_method_is_a_run_that_fits_together(tmp_path):
     line = re.search(r"`fairplay (demo [^`]*--set[^`]*)`", (RECIPES.parent / "README.md").read_text()).group(1)
     words = shlex.split(line)
-    overrides = [after for word, after in zip(words, words[1:], strict=False) if word == "--set"]
+    overrides = [after for word, after in itertools.pairwise(words) if word == "--set"]
     settings = run_settings(recipe_in(tmp_path, seed=0), overrides, source="demo", name="demo")
     assert build_objective(*split_objective(settings.objective)).name == "dpo"
     assert settings.selection.kind == "best-worst"
