@@ -4,6 +4,7 @@ Left out: what trains or runs (`loop_verbs.py`, `stage_verbs.py`). Floor 8.
 """
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -11,6 +12,9 @@ from fairplay.cli.loop_verbs import resumable
 from fairplay.cli.options import FORMAT, Format
 from fairplay.cli.printing import print_json, print_record, print_table
 from fairplay.errors import DataError
+
+if TYPE_CHECKING:
+    from fairplay.data.check import CheckReport
 
 
 def register(app: typer.Typer) -> None:
@@ -34,12 +38,37 @@ def check(
     if output is Format.json:
         print_json(report.to_dict())
     else:
-        head = {"data": report.source, "format": report.format, "rows": report.num_rows, "pairs": report.num_pairs}
-        print_record({**head, "usable": report.num_usable, "refused": report.num_refused})
-        rows = [(f.severity, f.reason, f.count, ", ".join(f.examples[:3]), f.hint) for f in report.findings]
-        print_table(("severity", "finding", "rows", "where", "how to mend"), rows, title="\nfindings")
+        _print_check(report)
     if report.num_refused or not report.num_usable:
         raise typer.Exit(DataError.exit_code)
+
+
+def _print_check(report: "CheckReport") -> None:
+    left_out = report.num_errors - report.num_refused
+    print_record(
+        {
+            "data": report.source,
+            "format": report.format,
+            "rows": report.num_rows,
+            "pairs": report.num_pairs,
+            "usable": report.num_usable,
+            "left out, and training goes on": left_out,
+            "refused, and so is the whole data": report.num_refused,
+        }
+    )
+    if report.lengths:
+        lengths = [
+            (item.side, item.unit, f"{item.mean:.1f}", f"{item.median:g}", f"{item.p95:.0f}") for item in report.lengths
+        ]
+        print_table(("lengths of", "unit", "mean", "median", "95th percentile"), lengths, title="\nlengths")
+    for bias in report.length_bias:
+        share = f"chosen is the longer one in {100 * bias.share_chosen_longer:.1f} % of the pairs"
+        print(f"{bias.unit}: {share}, by {bias.mean_gap:+.1f} on average")
+    if not report.findings:
+        print("\nno findings")
+        return
+    rows = [(f.severity, f.reason, f.count, ", ".join(f.examples[:3]), f.hint) for f in report.findings]
+    print_table(("severity", "finding", "rows", "where", "how to mend"), rows, title="\nfindings")
 
 
 def objectives(

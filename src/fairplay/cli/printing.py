@@ -27,9 +27,13 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, tit
     for row in content:
         table.add_row(*row)
     console = Console(highlight=False, markup=False)
-    if not console.is_terminal:  # a file or a pipe has no width; rows must not be folded there
-        console.width = 1000
-    console.print(table)
+    if console.is_terminal:
+        console.print(table)
+        return
+    console.width = 1000  # a file or a pipe has no width: rows are not folded there, nor padded
+    with console.capture() as captured:
+        console.print(table)
+    print("\n".join(line.rstrip() for line in captured.get().splitlines()))
 
 
 def rate(value: float, interval: Sequence[float]) -> str:

@@ -3,6 +3,7 @@
 Left out: the whole loop (`loop_verbs.py`). Floor 8; torch is imported when a verb runs.
 """
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import typer
 from fairplay.cli.loop_verbs import resumable
 from fairplay.cli.options import FORMAT, SET, Format
 from fairplay.cli.printing import print_json, print_record
+from fairplay.cli.stage_pages import accuracy_page, comparison_page, training_page
 from fairplay.errors import SettingsError
 from fairplay.generation.settings import GenerationSettings
 from fairplay.models.settings import ModelSettings
@@ -144,7 +146,7 @@ def train(
             resume.fork(run) if fork else run,
             should_stop=should_stop,
         )
-    _tell(done, output)
+    _tell(done, output, training_page)
 
 
 def evaluate(
@@ -167,16 +169,17 @@ def evaluate(
     document = apply_overrides({}, overrides)
     if data:
         accuracy = build_settings(single_evaluation.AccuracySettings, document, "--set")
-        _tell(single_evaluation.evaluate_pairs(policy, reference, data, settings=accuracy), output)
+        _tell(single_evaluation.evaluate_pairs(policy, reference, data, settings=accuracy), output, accuracy_page)
     else:
         if reference:
             raise SettingsError("evaluate: --reference goes with --data, a comparison has none")
         settings = build_settings(single_evaluation.ComparisonSettings, document, "--set")
-        _tell(single_evaluation.evaluate_sides(policy, opponent, prompts, settings=settings, seed=seed), output)
+        done = single_evaluation.evaluate_sides(policy, opponent, prompts, settings=settings, seed=seed)
+        _tell(done, output, comparison_page)
 
 
-def _tell(done: dict[str, Any], output: Format) -> None:
+def _tell(done: dict[str, Any], output: Format, page: Callable[[Mapping[str, Any]], None] = print_record) -> None:
     if output is Format.json:
         print_json(done)
     else:
-        print_record(done)
+        page(done)

@@ -3,6 +3,7 @@
 Left out: the training itself (`training/`). Floor 7. The folder has the layout of a run with one iteration.
 """
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,9 @@ from fairplay.storage.tables import write_records
 from fairplay.training.guard import check_objective
 
 HELD_OUT, PROMPT_HELD_OUT = "held out", "its prompt is held out"
+
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -170,6 +174,10 @@ def train_offline(
     with run.open({**settings_document(settings), "data": settings_document(data)}, identity=_identity):
         read = data_stage(run, settings, data)
         digest = content_digest(settings.model)
+        logger.info(
+            "%s: %d examples, objective %s, learning rate %g",
+            *(run.path, read.num_out, settings.objective, settings.training.learning_rate),
+        )
         trained = train_stage(
             run,
             1,

@@ -133,6 +133,9 @@ def rank_file(
     """
     lines = read_lines(source)
     groups = [group_of_line(line) for line in lines]
+    for line, group in zip(lines, groups, strict=True):
+        if len(group.responses) < 2:
+            raise DataError(f"{line.where}: 1 response, nothing to compare it with", hint="generate 2 or more a prompt")
     make_parent(output)
     judge = build_oracle(oracle)
     with _shards_beside(output, {"lines": content_digest(str(source)), "oracle": _identity(oracle)}) as folder:
@@ -155,7 +158,7 @@ def rank_file(
 
 def _verdict(preferences: PreferenceGroup, temperature: float, rule: str, opponents: str) -> dict[str, Any]:
     probs = win_matrix(group_logits(preferences), rule=rule, temperature=temperature)
-    rates = win_rates(probs, opponents=opponents) if len(probs) > 1 else probs.diagonal()
+    rates = win_rates(probs, opponents=opponents)
     return {
         "pair_logits_ab": [list(row) for row in preferences.pair_logits],
         "win_probs": probs.tolist(),

@@ -121,11 +121,16 @@ def _build_parts(
     _write_rows(starter.held_out_prompts, map(_prompt_row, held_out))
     _write_rows(starter.prompts, map(_prompt_row, training))
     _write_rows(starter.sft, map(_supervised_row, corpus))
+    logger.info("%s: training a tiny policy, %d steps", starter.folder, settings.policy.max_steps)
     supervised = train_policy(
         starter.policy, corpus, settings.policy, work=work / "sft", seed=seed, should_stop=should_stop
     )
+    logger.info("%s: responses to %d prompts for the annotators", starter.folder, settings.num_annotated_prompts)
     pairs = _annotated_pairs(starter, settings, excluded, seed, should_stop)
     _write_rows(starter.oracle_pairs, map(_pair_row, pairs))
+    logger.info(
+        "%s: training the oracle on %d comparisons, %d steps", starter.folder, len(pairs), settings.oracle_steps
+    )
     oracle = _train_oracle(starter, settings, pairs, seed, should_stop)
     return {
         "schema_version": 1,

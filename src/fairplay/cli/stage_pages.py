@@ -1,0 +1,81 @@
+"""How a training and an evaluation are told to a person; everything else is in their JSON.
+
+Left out: the whole loop's table (`loop_verbs.py`). Floor 8.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from fairplay.cli.printing import print_record, print_table, rate
+
+MARGIN_WORDS: Mapping[str, str] = {
+    "logps": "log-prob",
+    "mean_logps": "log-prob per token",
+    "implicit_rewards": "implicit reward",
+}
+
+
+def _interval(values: Mapping[str, float]) -> str:
+    return rate(values["value"], (values["low"], values["high"]))
+
+
+def training_page(done: Mapping[str, Any]) -> None:
+    """What was read, what was learnt, and the accuracy on held-out pairs before and after."""
+    data, training = done["data"], done["training"]
+    print_record(
+        {
+            "data": f"{data['source']}: {data['format']}",
+            "rows": f"{data['num_in']} read, {data['num_out']} to train on",
+            "left out in reading": data["dropped"],
+            "left out in training": training["dropped"],
+            "objective": " ".join(f"{key}={value}" for key, value in done["objective"].items()),
+            "loss": f"{training['first_loss']:.4g} -> {training['last_loss']:.4g} in {training['steps']} steps",
+            "model": done["model"],
+        }
+    )
+    held_out = training["held_out"]
+    if not held_out:
+        return
+    rows = [
+        (words, _interval(held["before"]["accuracy"]), _interval(held["after"]["accuracy"]), _change(held["change"]))
+        for kind, words in MARGIN_WORDS.items()
+        for held in [held_out[kind]]
+    ]
+    title = f"\nheld-out pairs that the policy orders as the annotator did ({held_out['num_pairs']} pairs)"
+    print_table(("by", "before", "after", "change in points"), rows, title=title)
+
+
+def _change(change: Mapping[str, Any]) -> str:
+    points = {key: 100 * value for key, value in change["difference"].items()}
+    return f"{points['value']:+.1f} [{points['low']:+.1f}, {points['high']:+.1f}], p = {change['p_value']:.3f}"
+
+
+def accuracy_page(done: Mapping[str, Any]) -> None:
+    """Accuracy of a policy on preference pairs, by each kind of margin."""
+    print_record({"policy": done["policy"], "data": f"{done['data']}: {done['format']}", "left out": done["dropped"]})
+    kinds = {kind: words for kind, words in MARGIN_WORDS.items() if kind in done}
+    rows = [
+        (words, _interval(done[kind]["accuracy"]), done[kind]["num_pairs"], done[kind]["ties"])
+        for kind, words in kinds.items()
+    ]
+    print_table(("ordered right, by", "accuracy", "pairs", "ties"), rows, title="\npreference accuracy")
+
+
+def comparison_page(done: Mapping[str, Any]) -> None:
+    """Win rate of one side against the other, with what a reader must know."""
+    print_record(
+        {
+            "policy": done["policy"],
+            "opponent": done["opponent"],
+            "judge": done["judge"],
+            "win rate": rate(done["win_rate"], done["win_rate_ci"]),
+            "length-controlled": rate(done["lc_win_rate"], done["lc_win_rate_ci"]),
+            "prompts won, tied, lost": f"{done['wins']}, {done['ties']}, {done['losses']} of {done['n']}",
+            f"mean length in {done['length_unit']}": (
+                f"{done['mean_length']:.1f} against {done['opponent_mean_length']:.1f}"
+            ),
+            "left out": done["dropped"],
+        }
+    )
+    for note in done["notes"]:
+        print(f"- {note}")
