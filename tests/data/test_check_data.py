@@ -137,3 +137,10 @@ def test_columns_of_neither_kind_are_refused(tmp_path):
 )
 def test_a_longer_text_that_stops_in_the_middle_looks_cut_off(text, cut):
     assert looks_cut_off(text) is cut
+
+
+def test_a_misspelt_half_of_a_pair_is_no_list_of_prompts(tmp_path):
+    path = tmp_path / "pairs.jsonl"
+    path.write_text('{"question": "a?", "chosen": "yes", "rejeted": "no"}\n')
+    with pytest.raises(DataError, match=r"did you mean `rejected`"):
+        check_data(path)

@@ -109,6 +109,8 @@ def detect_any(rows: Sequence[Columns], source: str) -> Layout:
     try:
         return detect_examples(rows, source)
     except DataError as error:
+        if {"chosen", "rejected"} & rows[0].keys():  # half a pair: meant for training, whatever else it would do for
+            raise
         try:
             return detect_prompts(rows, source)
         except DataError:
