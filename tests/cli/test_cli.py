@@ -48,6 +48,8 @@ def test_help_names_every_verb(capsys):
         (["rank", "--input", "a", "--output", "b"], 2, "oracle"),
         (["rank", "--input", "a", "--output", "b", "--set", "oracle.kind=pairmodel"], 2, "did you mean `pair_model`"),
         (["report", "nowhere"], 2, "nowhere"),
+        (["starter", "nowhere", "--data", "x", "--short"], 2, "--short and --length-love"),
+        (["starter", "nowhere", "--num-held-out", "3"], 2, "goes with --data"),
         (["generate", "--model", "nowhere", "--input", "missing", "--output", "x"], 3, "missing"),
     ],
 )

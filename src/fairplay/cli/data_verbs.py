@@ -11,7 +11,7 @@ import typer
 from fairplay.cli.loop_verbs import resumable
 from fairplay.cli.options import FORMAT, Format
 from fairplay.cli.printing import print_json, print_record, print_table
-from fairplay.errors import DataError
+from fairplay.errors import DataError, SettingsError
 
 if TYPE_CHECKING:
     from fairplay.data.check import CheckReport
@@ -107,6 +107,10 @@ def starter(
     output: Format = FORMAT,
 ) -> None:
     """Make the embedded world's tiny models in a folder, to try things on."""
+    if data and (short or length_love):
+        raise SettingsError("starter: --short and --length-love shape the embedded world; with --data there is none")
+    if num_held_out and not data:
+        raise SettingsError("starter: --num-held-out goes with --data; the embedded world holds out prompts of its own")
     from fairplay.pipeline.demo import fit_to_data, make_starter, starter_settings
     from fairplay.pipeline.offline import OfflineData
     from fairplay.pipeline.signals import stop_on_signals
