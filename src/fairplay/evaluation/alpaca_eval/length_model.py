@@ -63,7 +63,8 @@ def fit_weighted(
     shape = weights.shape[:2]
     reach = np.abs(models.features).max(axis=2)
     if models.gamed is not None:
-        reach[:, 1] = np.maximum(reach[:, 1], np.abs(models.gamed.difficulties).max())
+        shared = np.stack([models.gamed.gaps, models.gamed.difficulties])
+        reach[:, :2] = np.maximum(reach[:, :2], np.abs(shared).max(axis=1))
     penalties = np.broadcast_to(1.0 / cost, shape)
     begin = np.broadcast_to(start, (*shape, NUM_COEFFICIENTS))
     width = models.features.shape[2] + (0 if models.gamed is None else len(models.gamed.gaps))
@@ -71,8 +72,8 @@ def fit_weighted(
     parts = []
     for first in range(0, models.num_models, chunk):
         part = slice(first, first + chunk)
-        shared = None if gamed_weights is None else gamed_weights[part]
-        smooth = WeightedRows.of(models.only(part), weights[part], shared)
+        gamed = None if gamed_weights is None else gamed_weights[part]
+        smooth = WeightedRows.of(models.only(part), weights[part], gamed)
         parts.append(minimise(smooth, begin[part], penalties=penalties[part], reach=reach[part], last_step=last_step))
     return np.concatenate(parts)
 
