@@ -1,5 +1,7 @@
 """The reference's log-probs: per token, in the order of the examples, and kept for a resume."""
 
+from contextlib import contextmanager
+
 import pytest
 import torch
 
@@ -66,9 +68,10 @@ def test_each_model_is_loaded_once_and_only_where_it_is_asked_and_the_answer_is_
     }
     loaded = []
 
+    @contextmanager
     def load(digest):
         loaded.append(digest)
-        return policy.model
+        yield policy.model
 
     file = LogpsFile(tmp_path / "logps.safetensors", "f")
     first = answers(questions, load, scorer(2), file)

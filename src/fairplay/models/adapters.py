@@ -1,4 +1,4 @@
-"""LoRA adapters through peft: added for training, switched off for the reference, merged when loaded.
+"""LoRA adapters through peft: added for training, switched off for the reference, merged or kept when loaded.
 
 Left out: which layers learn what (`training/`). peft is an extra; without it every function here names the command
 that installs it. Floor 3.
@@ -6,7 +6,8 @@ that installs it. Floor 3.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -79,9 +80,29 @@ def reference_mode(policy: "Policy") -> Iterator[None]:
     """
     if not has_adapters(policy.model):
         raise SettingsError("a policy without adapters can't be its own reference", hint="load the reference")
-    wrapped: Any = policy.model
-    with scoring_mode(wrapped), wrapped.disable_adapter():
+    with scoring_mode(policy.model), adapters_off(policy.model):
         yield
+
+
+@contextmanager
+def adapters_off(model: Any) -> Iterator[None]:
+    """The model computes as it would without its adapters while the block runs; a model without any as ever.
+
+    peft's own switch would also stop them from learning, in the middle of a pass that learns.
+    """
+    layers = [module for module in model.modules() if getattr(module, "_disable_adapters", True) is False]
+    for layer in layers:
+        layer._disable_adapters = True
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer._disable_adapters = False
+
+
+def is_adapter_folder(source: str) -> bool:
+    """Whether a model's source is a folder with an adapter, to be laid over its base model."""
+    return (Path(source).expanduser() / "adapter_config.json").is_file()
 
 
 def base_of_adapter(folder: str) -> str:
@@ -101,6 +122,35 @@ def merge_adapter(base: "PreTrainedModel", folder: str) -> "PreTrainedModel":
     """
     merged: PreTrainedModel = _peft().PeftModel.from_pretrained(base, folder).merge_and_unload()
     return merged
+
+
+def kept_adapter(base: "PreTrainedModel", folder: str, settings: AdapterSettings) -> "PreTrainedModel":
+    """The base model with the adapter of a folder over it, which goes on learning.
+
+    Args:
+        base: The base model.
+        folder: The adapter's folder.
+        settings: What it must be like; its dropout may be another one than before.
+
+    Raises:
+        ResourceError: If peft is not installed.
+        SettingsError: If it has another rank, scale or other modules, or is no LoRA adapter.
+    """
+    peft = _peft()
+    config = peft.PeftConfig.from_pretrained(folder)
+    found = {"lora_r": getattr(config, "r", None), "lora_alpha": getattr(config, "lora_alpha", None)}
+    if settings.lora_target_modules:
+        found["lora_target_modules"] = tuple(sorted(getattr(config, "target_modules", None) or ()))
+    wanted = {**asdict(settings), "lora_target_modules": tuple(sorted(settings.lora_target_modules))}
+    other = [f"{name} {value}, not {wanted[name]}" for name, value in found.items() if value != wanted[name]]
+    if other:
+        raise SettingsError(
+            f"{folder}: the adapter that would go on learning has {', '.join(other)}",
+            hint="set these to the adapter's own values, or merge it into its base model first",
+        )
+    config.lora_dropout, config.inference_mode = settings.lora_dropout, False
+    model: PreTrainedModel = peft.PeftModel.from_pretrained(base, folder, config=config, is_trainable=True).eval()
+    return model
 
 
 def _peft() -> Any:

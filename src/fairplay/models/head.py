@@ -7,6 +7,7 @@ logits of a tile and make them again in the backward pass. Left out: the body, a
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from fairplay.models.adapters import adapters_off
 from fairplay.models.linear_logprob import HeadWork, LogitTransform, linear_logprob
 
 # What of the size [tokens, vocabulary] may be kept for the backward pass, so that it is not computed again: 256 MB.
@@ -74,7 +76,7 @@ class Heads:
     """From hidden states to scores: log-probs, then statistics, then divergences, each in the order of its names."""
 
     causal: Any
-    reference: Any  # None where there are no divergences
+    reference: Any  # None where there are no divergences; `causal` itself stands for it without adapters
     wanted: Mapping[str, Callable[[Tensor], Tensor]]
     divergences: Mapping[str, Callable[[Tensor, Tensor], Tensor]]
 
@@ -83,7 +85,9 @@ class Heads:
         logps = log_probs.gather(-1, target[:, None])[:, 0]
         with torch.no_grad():
             values = [statistic(log_probs) for statistic in self.wanted.values()]
-            others = [_log_probs(self.reference, part).to(log_probs.device) for part in of_reference]
+            is_own = self.reference is self.causal
+            with adapters_off(self.causal.get_output_embeddings()) if is_own else nullcontext():
+                others = [_log_probs(self.reference, part).to(log_probs.device) for part in of_reference]
         return logps, *values, *(d(log_probs, other) for other in others for d in self.divergences.values())
 
 

@@ -15,9 +15,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
 from fairplay.errors import DataError, FairplayError, ResourceError, ServiceError, SettingsError
-from fairplay.models.adapters import base_of_adapter, merge_adapter
+from fairplay.models.adapters import base_of_adapter, is_adapter_folder, kept_adapter, merge_adapter
 from fairplay.models.chat import ChatEncoder
-from fairplay.models.settings import ModelSettings
+from fairplay.models.settings import AdapterSettings, ModelSettings
 from fairplay.models.token_logps import check_head
 
 if TYPE_CHECKING:
@@ -111,10 +111,15 @@ def load_tokenizer(source: str, *, revision: str = "") -> "PreTrainedTokenizerBa
     return tokenizer
 
 
-def load_model(source: str, settings: ModelSettings) -> "PreTrainedModel":
+def load_model(source: str, settings: ModelSettings, *, adapter: AdapterSettings | None = None) -> "PreTrainedModel":
     """The causal language model of a folder or hub id, in evaluation mode, on its device.
 
-    A folder with nothing but a LoRA adapter is loaded over its base model, and the adapter is merged.
+    A folder with nothing but a LoRA adapter is loaded over its base model.
+
+    Args:
+        source: Folder or hub id.
+        settings: How to load it.
+        adapter: What the adapter of such a folder must be like to go on learning; None merges it.
 
     Raises:
         DataError: If there is no model that could be loaded.
@@ -122,8 +127,9 @@ def load_model(source: str, settings: ModelSettings) -> "PreTrainedModel":
         ResourceError: If memory ran out, or the attention implementation is not installed.
     """
     check_source(source)
-    if (Path(source).expanduser() / "adapter_config.json").is_file():
-        return merge_adapter(load_model(base_of_adapter(source), settings), source)
+    if is_adapter_folder(source):
+        base = load_model(base_of_adapter(source), settings)
+        return merge_adapter(base, source) if adapter is None else kept_adapter(base, source, adapter)
     try:
         model = _from_pretrained(source, settings, settings.attn_implementation)
     except ImportError as error:
@@ -154,12 +160,13 @@ def _from_pretrained(source: str, settings: ModelSettings, attention: str) -> An
         return _from_pretrained(source, settings, "eager")
 
 
-def load_policy(source: str, settings: ModelSettings) -> Policy:
+def load_policy(source: str, settings: ModelSettings, *, adapter: AdapterSettings | None = None) -> Policy:
     """A policy that can be scored, trained and sampled from, in evaluation mode.
 
     Args:
         source: Folder in Hugging Face format, or hub id.
         settings: How to load it.
+        adapter: What the adapter of an adapter's folder must be like to go on learning; None merges it.
 
     Raises:
         DataError: If it can't be loaded, has no chat template, or its head does something fairplay does not know.
@@ -167,7 +174,7 @@ def load_policy(source: str, settings: ModelSettings) -> Policy:
     """
     tokenizer = load_tokenizer(source, revision=settings.revision)
     ChatEncoder(tokenizer)
-    model = load_model(source, settings)
+    model = load_model(source, settings, adapter=adapter)
     num_parameters = sum(parameter.numel() for parameter in model.parameters())
     if model.device.type == "cpu":
         configure_threads(num_parameters)

@@ -7,6 +7,7 @@ layouts a model can take (`probe.py`). Floor 3.
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from fairplay.errors import DataError, SettingsError
 from fairplay.lookup import lookup
+from fairplay.models.adapters import adapters_off
 from fairplay.models.body import causal_model, hidden_states
 from fairplay.models.head import DIVERGENCES, STATISTICS, Heads, score_hidden
 from fairplay.models.layouts import Row, lay_rows
@@ -59,7 +61,8 @@ def score_rows(
         tile: Tokens whose logits are held at a time, where all of them together would take too much.
         prompt_tokens: Score the prompt's tokens too (all but its first, which nothing predicts).
         statistics: Names of `STATISTICS` and `DIVERGENCES` to compute beside the log-probs.
-        reference: The model that divergences are taken against, with the same vocabulary; needed only for them.
+        reference: The model that divergences are taken against, with the same vocabulary; needed only for them. The
+            model itself stands for what it is without its adapters.
         layout: How the rows lie in the model's input, a name in `LAYOUTS`; the scores are the same. Which ones a model
             can take, `probe.choose_layout` finds out.
         reference_layout: The same for the reference.
@@ -81,7 +84,7 @@ def score_rows(
     other = None
     if divergences:
         reference, other = _reference_of(reference, causal)
-        with torch.no_grad():
+        with torch.no_grad(), adapters_off(model) if reference is model else nullcontext():
             of_reference = lay_rows(rows, reference_layout, prompt_tokens=prompt_tokens)
             inputs.append(hidden_states(reference, of_reference).to(device))
     logps, values = score_hidden(Heads(causal, other, wanted, divergences), inputs, tile)

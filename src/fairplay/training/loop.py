@@ -15,8 +15,11 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
+from transformers import PreTrainedModel
+
+from fairplay.models.adapters import has_adapters
 from fairplay.models.encoding import EncodedExample
-from fairplay.models.loading import load_policy
+from fairplay.models.loading import Policy, load_policy
 from fairplay.models.saving import save_policy
 from fairplay.models.settings import ModelSettings
 from fairplay.objectives.objective import Objective
@@ -35,11 +38,11 @@ from fairplay.training.reference import LogpsFile, Scorer
 from fairplay.training.reference_rows import reference_rows, used_examples
 from fairplay.training.renewal import Mixture, PolicyItself, Renewal, Successor, renewal_period
 from fairplay.training.settings import ImportanceSettings, TrainingSettings
-from fairplay.training.start import StartLogps, StartRows, start_logps, training_models
+from fairplay.training.start import StartLogps, StartRows, TrainingModels, start_logps, training_models
 from fairplay.training.stepping import Learner
 from fairplay.training.steps import Counters, run_steps
 from fairplay.training.summary import HeldOutPairs, TrainingSummary, read_summary, write_summary
-from fairplay.training.trainable import check_settings, make_trainable
+from fairplay.training.trainable import adapter_settings, check_settings, make_trainable
 
 NO_IMPORTANCE = ImportanceSettings()
 
@@ -71,7 +74,8 @@ def train(
 
     Args:
         model: The starting policy: a folder in Hugging Face format, or a hub id.
-        reference: The reference policy; where it is the same as `model`, no second one is loaded.
+        reference: The reference policy; where it is the same as `model`, or as `model` without the adapters that are
+            trained, no second one is loaded.
         examples: What is learned from; over-long ones are dropped and counted.
         objective: What is minimised.
         settings: How to train.
@@ -100,7 +104,7 @@ def train(
     check_settings(settings, model_settings)
     check_objective(objective, examples, settings)
     frozen = frozen_models(objective, anchor=anchor, importance=importance)
-    models = training_models(model, reference, frozen)
+    models = training_models(model, reference, frozen, use_peft=settings.use_peft)
     data = encode_data(model, examples, eval_examples, settings, revision=model_settings.revision)
     fingerprint = training_fingerprint(
         data,
@@ -121,7 +125,9 @@ def train(
     work.mkdir(parents=True, exist_ok=True)
     reading = Reading(longest=max(map(longest_row, (*data.train, *data.held_out))), bf16=settings.bf16)
     scorer = Scorer(settings.per_device_train_batch_size, reading, should_stop)
-    policy = load_policy(model, model_settings)
+    load = partial(load_policy, model, model_settings, adapter=adapter_settings(settings))
+    policy = load()
+    is_fresh = not has_adapters(policy.model)
     layout = reading.layout(policy.model)
     division = plan_division(data.train, settings, num_ranks=ranks.size, layout=layout)
     asked = StartRows(
@@ -132,12 +138,13 @@ def train(
     file = LogpsFile(work / "reference_logps.safetensors", fingerprint)
     start = start_logps(policy, models, asked, scorer, file, loading=model_settings)
     policy = make_trainable(policy, settings, seed=seed)
-    is_mixed = settings.reference_mixup_alpha < 1
-    live = load_policy(reference, model_settings).model if is_mixed or needs_live_reference(objective) else None
+    live = _live_reference(policy, models, objective, settings, model_settings)
+    second = None if live is policy.model else live
     batch = largest_micro_batch(plan, division, data.train, layout=layout)
-    estimate = estimate_memory(policy.model, settings, batch, layout=layout, reference=live, num_ranks=ranks.size)
+    estimate = estimate_memory(policy.model, settings, batch, layout=layout, reference=second, num_ranks=ranks.size)
     shard(policy.model, ranks)
-    starts_at_reference = models.starts_at_reference and objective.needs_reference
+    drops_at_start = settings.lora_dropout > 0 and not is_fresh  # fresh adapters change nothing, whatever is dropped
+    starts_at_reference = models.starts_at_reference and objective.needs_reference and not drops_at_start
     learner = Learner(
         model=policy.model,
         data=_training_set(data, start, asked.frozen, settings, importance),
@@ -151,22 +158,35 @@ def train(
         live_reference=live,
     )
     successor: Successor = PolicyItself()
-    if live is not None and settings.reference_schedule != "fixed":
-        successor = Mixture(live, policy.model, settings.reference_mixup_alpha)
+    if second is not None and settings.reference_schedule != "fixed":
+        successor = Mixture(second, policy.model, settings.reference_mixup_alpha)
     renewal = Renewal(period, partial(reference_rows, objective, data.train, plan), scorer, successor)
     log_estimate(estimate)
     watch = MemoryWatch(policy.model.device, held=estimate.weights)
     counters = run_steps(learner, plan, renewal, settings, work=work, fingerprint=fingerprint, should_stop=should_stop)
     memory = memory_report(estimate, watch.peak())
     after = scorer.token_logps(policy.model.train(mode=False), data.held_out, "held-out log-probs")
-    finished_policy = unsharded(policy, lambda: make_trainable(load_policy(model, model_settings), settings, seed=seed))
+    finished_policy = unsharded(policy, lambda: make_trainable(load(), settings, seed=seed))
     summary = _summary(data, counters, memory, held_out_pairs(data, start, after))
     if ranks.is_first:
-        save_policy(finished_policy, output)
+        save_policy(finished_policy, output, merge_adapters=settings.merge_adapters)
         write_summary(work / "summary.json", summary, fingerprint)
         shutil.rmtree(work / "checkpoints", ignore_errors=True)
     ranks.barrier()
     return summary
+
+
+def _live_reference(
+    policy: Policy,
+    models: TrainingModels,
+    objective: Objective,
+    settings: TrainingSettings,
+    model_settings: ModelSettings,
+) -> PreTrainedModel | None:
+    """The reference's model where it must stay in memory; the policy's own stands for what it is without adapters."""
+    if settings.reference_mixup_alpha == 1 and not needs_live_reference(objective):
+        return None
+    return policy.model if models.is_within_policy else load_policy(models.reference, model_settings).model
 
 
 def _training_set(

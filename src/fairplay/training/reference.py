@@ -6,6 +6,7 @@ answers for the reference unless another model is named; any other is loaded, as
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -120,13 +121,17 @@ class Question:
 
 
 def answers(
-    questions: Mapping[str, Question], load: Callable[[str], PreTrainedModel], scorer: Scorer, file: LogpsFile
+    questions: Mapping[str, Question],
+    load: Callable[[str], AbstractContextManager[PreTrainedModel]],
+    scorer: Scorer,
+    file: LogpsFile,
 ) -> dict[str, tuple[Tensor, ...]]:
     """Log-probs by name, from the file of an earlier part of this training if there is one.
 
     Args:
         questions: What is asked, by name.
-        load: Gives the model of a content hash; called once for each, and only where there is something to ask.
+        load: Gives the model of a content hash while it is asked; called once for each, and only where there is
+            something to ask.
         scorer: How to compute them.
         file: Where they are kept.
     """
@@ -136,15 +141,14 @@ def answers(
     found: dict[str, tuple[Tensor, ...]] = dict.fromkeys(questions, ())
     asked = {name: question for name, question in questions.items() if question.examples}
     for digest in dict.fromkeys(question.model for question in asked.values()):
-        model = load(digest)
+        of_model = {name: question for name, question in asked.items() if question.model == digest}
         told: list[tuple[Question, tuple[Tensor, ...]]] = []
-        for name, question in asked.items():
-            if question.model != digest:
-                continue
-            twin = next((logps for other, logps in told if other.examples == question.examples), None)
-            found[name] = scorer.token_logps(model, question.examples, question.what) if twin is None else twin
-            told.append((question, found[name]))
-        del model
+        with load(digest) as model:
+            for name, question in of_model.items():
+                twin = next((logps for other, logps in told if other.examples == question.examples), None)
+                found[name] = scorer.token_logps(model, question.examples, question.what) if twin is None else twin
+                told.append((question, found[name]))
+            del model
     file.write(found)
     return found
 

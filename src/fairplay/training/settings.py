@@ -70,8 +70,11 @@ class TrainingSettings:
         logging_steps: Optimiser steps a record of `metrics.jsonl` covers.
         save_steps: Optimiser steps between checkpoints; 0 saves only when asked to stop.
         report_to: Trackers that get every record too.
-        use_peft: Train LoRA adapters instead of all weights; they are merged into the saved policy.
-        lora_r, lora_alpha, lora_dropout, lora_target_modules: As in peft; without modules, peft's choice.
+        use_peft: Train LoRA adapters instead of all weights: fresh ones, or where the policy is an adapter's folder,
+            this one. The reference is read from the policy's own weights where it is what these are without adapters.
+        merge_adapters: Merge trained adapters into the saved policy, which is then a model as any other; false saves
+            the adapters alone, a folder for peft that names its base model.
+        lora_r, lora_alpha, lora_dropout, lora_target_modules: As in peft; without modules, every linear layer.
     """
 
     learning_rate: float = 5e-7
@@ -101,6 +104,7 @@ class TrainingSettings:
     save_steps: int = 500
     report_to: tuple[str, ...] = ()
     use_peft: bool = False
+    merge_adapters: bool = True
     lora_r: int = 16
     lora_alpha: int = 32
     lora_dropout: float = 0.0
@@ -212,7 +216,7 @@ def _conflicts(settings: TrainingSettings) -> list[str]:
         faults.append("warmup_ratio: `constant` has no warm-up; set it to 0, or take `constant_with_warmup`")
     if settings.lr_scheduler_kwargs and settings.lr_scheduler_type in ("constant", "constant_with_warmup"):
         faults.append(f"lr_scheduler_kwargs: `{settings.lr_scheduler_type}` takes none")
-    lora = ("lora_r", "lora_alpha", "lora_dropout", "lora_target_modules")
+    lora = ("merge_adapters", "lora_r", "lora_alpha", "lora_dropout", "lora_target_modules")
     defaults = {name: TrainingSettings.__dataclass_fields__[name].default for name in lora}
     changed = [name for name in lora if getattr(settings, name) != defaults[name]]
     if changed and not settings.use_peft:

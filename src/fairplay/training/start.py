@@ -3,12 +3,14 @@
 Left out: how a model is asked, and the file that keeps the answers (`reference.py`). Floor 5.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from fairplay.models.adapters import adapters_off, base_of_adapter, is_adapter_folder
 from fairplay.models.encoding import EncodedExample
 from fairplay.models.loading import Policy, check_source, load_policy
 from fairplay.models.settings import ModelSettings
@@ -27,12 +29,19 @@ class TrainingModels:
         reference: The reference.
         frozen: Role -> any other model that the objective reads.
         digests: Each of them -> its content hash.
+        without_adapters: Content hash of what the policy is without the adapters that it trains; empty without any.
     """
 
     policy: str
     reference: str
     frozen: Mapping[str, str]
     digests: Mapping[str, str]
+    without_adapters: str
+
+    @property
+    def is_within_policy(self) -> bool:
+        """Whether the reference is what the policy is without its adapters, at any time."""
+        return self.without_adapters == self.digests[self.reference]
 
     @property
     def starts_at_reference(self) -> bool:
@@ -45,8 +54,14 @@ class TrainingModels:
         return {role: self.digests[source] for role, source in self.frozen.items()}
 
 
-def training_models(policy: str, reference: str, frozen: Mapping[str, str]) -> TrainingModels:
+def training_models(policy: str, reference: str, frozen: Mapping[str, str], *, use_peft: bool) -> TrainingModels:
     """The models with their content hashes.
+
+    Args:
+        policy: The starting policy.
+        reference: The reference.
+        frozen: Role -> any other model.
+        use_peft: Whether adapters are trained: the policy's own where it is an adapter's folder, else fresh ones.
 
     Raises:
         DataError: If one of them is not there.
@@ -54,7 +69,11 @@ def training_models(policy: str, reference: str, frozen: Mapping[str, str]) -> T
     sources = dict.fromkeys((policy, reference, *frozen.values()))
     for source in sources:
         check_source(source)
-    return TrainingModels(policy, reference, frozen, {source: content_digest(source) for source in sources})
+    digests = {source: content_digest(source) for source in sources}
+    without = ""
+    if use_peft:
+        without = content_digest(base_of_adapter(policy)) if is_adapter_folder(policy) else digests[policy]
+    return TrainingModels(policy, reference, frozen, digests, without)
 
 
 @dataclass(frozen=True)
@@ -123,9 +142,16 @@ def start_logps(
         role: Question(digest, frozen, f"log-probs of `{role}`") for role, digest in models.frozen_digests.items()
     }
 
-    def load(digest: str) -> PreTrainedModel:
-        source = next(source for source, known in models.digests.items() if known == digest)
-        return policy.model if digest == start else load_policy(source, loading).model
+    @contextmanager
+    def load(digest: str) -> Iterator[PreTrainedModel]:
+        if digest == start:
+            yield policy.model
+        elif digest == models.without_adapters:
+            with adapters_off(policy.model):
+                yield policy.model
+        else:
+            source = next(source for source, known in models.digests.items() if known == digest)
+            yield load_policy(source, loading).model
 
     known = answers(questions, load, scorer, file)
     logps = rows.reference.with_logps(known["train"], known["anchors"])

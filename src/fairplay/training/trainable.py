@@ -7,7 +7,7 @@ from torch.nn import Module
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from fairplay.errors import SettingsError
-from fairplay.models.adapters import add_adapters
+from fairplay.models.adapters import add_adapters, has_adapters
 from fairplay.models.loading import Policy
 from fairplay.models.settings import AdapterSettings, ModelSettings
 from fairplay.training.optimizers import check_optimizer, check_schedule
@@ -33,19 +33,26 @@ def check_settings(settings: TrainingSettings, model_settings: ModelSettings) ->
     check_trackers(settings.report_to)
 
 
+def adapter_settings(settings: TrainingSettings) -> AdapterSettings | None:
+    """The adapters that are trained; None where all weights are."""
+    if not settings.use_peft:
+        return None
+    return AdapterSettings(
+        lora_r=settings.lora_r,
+        lora_alpha=settings.lora_alpha,
+        lora_dropout=settings.lora_dropout,
+        lora_target_modules=settings.lora_target_modules,
+    )
+
+
 def make_trainable(policy: Policy, settings: TrainingSettings, *, seed: int) -> Policy:
-    """The policy with adapters, recomputation and gradients as the settings say.
+    """The policy with adapters (fresh ones, unless it came with its own), recomputation and gradients as settings say.
 
     The model stays in evaluation mode, so that nothing is dropped out: the reference and the policy must agree before
     the first step. Only LoRA's own dropout is switched on, where it is asked for.
     """
-    if settings.use_peft:
-        adapter = AdapterSettings(
-            lora_r=settings.lora_r,
-            lora_alpha=settings.lora_alpha,
-            lora_dropout=settings.lora_dropout,
-            lora_target_modules=settings.lora_target_modules,
-        )
+    adapter = adapter_settings(settings)
+    if adapter is not None and not has_adapters(policy.model):
         policy = add_adapters(policy, adapter, seed=seed)
     model = policy.model
     if settings.lora_dropout:
