@@ -12,6 +12,8 @@ from fairplay.storage.run_directory import RunDirectory
 from fairplay.storage.shards import read_parts
 from fairplay.storage.tables import read_records
 
+from .schema import check
+
 
 def never():
     return False
@@ -37,7 +39,7 @@ def contents(run):
 def test_a_run_ends_with_results_and_a_report_for_every_iteration(finished):
     run, _, page = finished
     results = json.loads((run.path / "results.json").read_text())
-    assert results["schema_version"] == 1
+    check(results)
     assert [row["iteration"] for row in results["iterations"]] == [1, 2]
     for row in results["iterations"]:
         assert row["opponent"] == "start"
@@ -57,8 +59,8 @@ def test_checkpoints_are_played_against_each_other_and_known_games_not_judged_ag
     game = json.loads((run.path / "results.json").read_text())["checkpoints"]
     assert game["names"] == ["start", "iteration 1", "iteration 2"]
     results = json.loads((run.path / "results.json").read_text())["iterations"]
-    assert game["win_rates"][1][0]["value"] == pytest.approx(results[0]["win_rate"])
-    assert game["win_rates"][2][0]["value"] == pytest.approx(results[1]["win_rate"])
+    assert game["win_rates"][1][0] == pytest.approx(results[0]["win_rate"])
+    assert game["win_rates"][2][0] == pytest.approx(results[1]["win_rate"])
     assert sum(game["nash"]) == pytest.approx(1)
     assert not list(run.folder(2, "7-game").glob("judgements*"))
     assert "Every checkpoint against every other" in page.read_text()

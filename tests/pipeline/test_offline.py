@@ -23,6 +23,8 @@ from fairplay.storage.run_directory import RunDirectory
 from fairplay.storage.tables import read_records
 from fairplay.training.settings import TrainingSettings
 
+from .schema import check
+
 TRAINING = TrainingSettings(learning_rate=1e-3, per_device_train_batch_size=4, max_length=128, max_prompt_length=96)
 JUDGE = OracleSettings(kind="rule", function="fairplay.starter.judge:score")
 
@@ -44,7 +46,8 @@ def test_an_objective_trains_on_the_worlds_own_preference_pairs(name, world, tmp
     accuracy = done["training"]["held_out"]["implicit_rewards"]
     assert done["training"]["held_out"]["num_pairs"] == 10
     assert accuracy["before"]["ties"] == 10
-    assert 0 <= accuracy["after"]["accuracy"]["low"] <= accuracy["after"]["accuracy"]["high"] <= 1
+    assert 0 <= accuracy["after"]["accuracy_ci"][0] <= accuracy["after"]["accuracy_ci"][1] <= 1
+    check(done)
     assert (tmp_path / "iteration-1" / "5-checkpoint" / "model" / "model.safetensors").exists()
 
 
@@ -168,4 +171,5 @@ def test_accuracy_on_preference_pairs_is_reported_with_an_interval(world):
         settings=AccuracySettings(max_length=128, max_prompt_length=64),
     )
     assert done["implicit_rewards"]["ties"] == done["logps"]["num_pairs"]
-    assert 0 < done["logps"]["accuracy"]["value"] < 1
+    assert 0 < done["logps"]["accuracy"] < 1
+    check(done)

@@ -3,7 +3,6 @@
 Left out: single stages (`stage_verbs.py`). Floor 8; torch is imported when a verb runs.
 """
 
-import json
 import shlex
 import sys
 from collections.abc import Iterator
@@ -118,7 +117,9 @@ def _run(
 
 
 def _print_run(folder: Path, page: Path, output: Format) -> None:
-    results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+    from fairplay.pipeline.results import read_results
+
+    results = read_results(folder, ("run",))
     if output is Format.json:
         print_json({**results, "report": str(page)})
         return

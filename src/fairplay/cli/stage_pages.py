@@ -15,8 +15,8 @@ MARGIN_WORDS: Mapping[str, str] = {
 }
 
 
-def _interval(values: Mapping[str, float]) -> str:
-    return rate(values["value"], (values["low"], values["high"]))
+def _accuracy(values: Mapping[str, Any]) -> str:
+    return rate(values["accuracy"], values["accuracy_ci"])
 
 
 def training_page(done: Mapping[str, Any]) -> None:
@@ -37,7 +37,7 @@ def training_page(done: Mapping[str, Any]) -> None:
     if not held_out:
         return
     rows = [
-        (words, _interval(held["before"]["accuracy"]), _interval(held["after"]["accuracy"]), _change(held["change"]))
+        (words, _accuracy(held["before"]), _accuracy(held["after"]), _change(held["change"]))
         for kind, words in MARGIN_WORDS.items()
         for held in [held_out[kind]]
     ]
@@ -46,8 +46,8 @@ def training_page(done: Mapping[str, Any]) -> None:
 
 
 def _change(change: Mapping[str, Any]) -> str:
-    points = {key: 100 * value for key, value in change["difference"].items()}
-    return f"{points['value']:+.1f} [{points['low']:+.1f}, {points['high']:+.1f}], p = {change['p_value']:.3f}"
+    value, low, high = (100 * share for share in (change["difference"], *change["difference_ci"]))
+    return f"{value:+.1f} [{low:+.1f}, {high:+.1f}], p = {change['p_value']:.3f}"
 
 
 def accuracy_page(done: Mapping[str, Any]) -> None:
@@ -55,8 +55,7 @@ def accuracy_page(done: Mapping[str, Any]) -> None:
     print_record({"policy": done["policy"], "data": f"{done['data']}: {done['format']}", "left out": done["dropped"]})
     kinds = {kind: words for kind, words in MARGIN_WORDS.items() if kind in done}
     rows = [
-        (words, _interval(done[kind]["accuracy"]), done[kind]["num_pairs"], done[kind]["ties"])
-        for kind, words in kinds.items()
+        (words, _accuracy(done[kind]), done[kind]["num_pairs"], done[kind]["ties"]) for kind, words in kinds.items()
     ]
     print_table(("ordered right, by", "accuracy", "pairs", "ties"), rows, title="\npreference accuracy")
 

@@ -3,7 +3,6 @@
 Left out: the statistics (`evaluation/`). Floor 7. Iteration 0 is the start policy: it only responds, as an opponent.
 """
 
-import json
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,6 @@ from fairplay.oracles.table import build_oracle
 from fairplay.pipeline.context import EVALUATION, RunContext, count_reasons, free_memory, generate_parts
 from fairplay.records import Judgement, Prompt, ResponseGroup
 from fairplay.seeds import stable_seed
-from fairplay.storage.atomic import write_atomic
 from fairplay.storage.manifest import Manifest
 from fairplay.storage.run_directory import Stage, StageOutcome
 from fairplay.storage.settings_file import settings_document
@@ -127,7 +125,6 @@ def evaluation_stage(context: RunContext, iteration: int) -> Manifest:
                 *_compare(context, iteration, folder, "oracle", replace(settings.oracle, orders="both")),
             ]
             results["oracle_gaps"] = _gaps(context, iteration, folder)
-            write_atomic(folder / "results.json", json.dumps(results, indent=1, sort_keys=True) + "\n")
         dropped = count_reasons(read_dropped(folder / RESPONSES_FOLDER))
         return StageOutcome(len(prompts), len(groups), dropped, results, sum(results["lengths"]))
 

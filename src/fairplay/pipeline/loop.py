@@ -18,7 +18,7 @@ from fairplay.pipeline.context import RunContext
 from fairplay.pipeline.evaluate_stage import evaluation_stage
 from fairplay.pipeline.game_stage import game_stage
 from fairplay.pipeline.report_stage import write_run_report
-from fairplay.pipeline.results import write_results
+from fairplay.pipeline.results import run_results, write_results
 from fairplay.pipeline.settings import RunSettings, run_identity, split_objective
 from fairplay.pipeline.stages import examples_stage, preferences_stage, prompts_stage, responses_stage
 from fairplay.storage.locking import lock
@@ -102,7 +102,7 @@ def run_loop(settings: RunSettings, run: RunDirectory, *, should_stop: Callable[
                 )
         if settings.evaluation.all_checkpoints:
             game_stage(context)
-        write_results(context)
+        write_results(run.path, run_results(context))
         return write_run_report(context)
 
 
@@ -125,5 +125,5 @@ def rewrite_report(folder: Path) -> Path:
     with lock(folder):
         for stage_folder, manifest in run.manifests():
             refuse_damage(stage_folder, manifest)
-        write_results(context)
+        write_results(run.path, run_results(context))
         return write_run_report(context)

@@ -15,6 +15,7 @@ from fairplay.models.loading import check_source
 from fairplay.objectives.table import build_objective
 from fairplay.pipeline.checkpoint_stage import anchor_source, train_stage
 from fairplay.pipeline.context import CHECKPOINT, EXAMPLES, count_reasons, data_digest
+from fairplay.pipeline.results import titled, with_intervals
 from fairplay.pipeline.settings import MAY_CHANGE, TrainRunSettings, split_objective
 from fairplay.pipeline.stages import EXAMPLES_NAME, HELD_OUT_NAME, prompt_text
 from fairplay.records import Dropped, TrainingExample
@@ -198,13 +199,13 @@ def train_offline(
             digest=content_digest,
             should_stop=should_stop,
         )
-    return {
-        "schema_version": 1,
+    document = {
         "name": settings.name,
         "objective": settings.objective,
         "data": {"source": data.source, "num_in": read.num_in, "num_out": read.num_out, "dropped": read.dropped}
         | read.results,
         "training": {"num_in": trained.num_in, "num_out": trained.num_out, "dropped": trained.dropped}
-        | trained.results,
+        | with_intervals(trained.results),
         "model": str(run.folder(1, CHECKPOINT) / "model"),
     }
+    return titled("training", document)

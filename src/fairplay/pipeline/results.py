@@ -1,41 +1,68 @@
-"""`results.json`: the run's figures for programs, by a versioned schema; a pure function of the stages' manifests.
+"""Results for programs: the one form of `results.json` and of what verbs print as JSON, by a versioned schema.
 
-Left out: the page for people (`report_stage.py`). Floor 7.
+The schema is `results.schema.json` beside this file; `docs/results.md` tells it in words. Left out: the page for people
+(`report_stage.py`). Floor 7.
 """
 
 import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from fairplay.errors import DataError
 from fairplay.pipeline.context import EVALUATION, RunContext
 from fairplay.pipeline.game_stage import game_results
 from fairplay.storage.atomic import write_atomic
 
 RESULTS_NAME = "results.json"
-SCHEMA_VERSION = 1
+SCHEMA_PATH = Path(__file__).with_name("results.schema.json")
+SCHEMA_VERSION = 2
+_INTERVAL = {"value", "low", "high"}
+_HEADLINE = ("win_rate", "win_rate_ci", "lc_win_rate", "lc_win_rate_ci", "mean_length", "opponent", "judge", "n")
 
 
-def comparison(evaluation: dict[str, Any]) -> dict[str, Any]:
-    """One comparison as `results.json` has it: rates in [0, 1], 95 % intervals as [low, high]."""
-    win_rate, lc_win_rate = evaluation["win_rate"], evaluation["lc_win_rate"]
-    return {
-        "opponent": evaluation["opponent"],
-        "judge": evaluation["judge"],
-        "role": evaluation["role"],
-        "n": evaluation["num_prompts"],
-        "num_judgements": evaluation["num_judgements"],
-        "win_rate": win_rate["value"],
-        "win_rate_ci": [win_rate["low"], win_rate["high"]],
-        "lc_win_rate": lc_win_rate["value"],
-        "lc_win_rate_ci": [lc_win_rate["low"], lc_win_rate["high"]],
-        "wins": evaluation["wins"],
-        "ties": evaluation["ties"],
-        "losses": evaluation["losses"],
-        "mean_length": evaluation["mean_length"],
-        "opponent_mean_length": evaluation["opponent_mean_length"],
-        "length_unit": evaluation["length_unit"],
-        "dropped": evaluation["dropped"],
-        "notes": list(evaluation["notes"]),
-    }
+def titled(kind: str, document: Mapping[str, Any]) -> dict[str, Any]:
+    """A result with what it is and the version of its form in front."""
+    return {"schema_version": SCHEMA_VERSION, "kind": kind, **document}
+
+
+def with_intervals(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Records as plain data, every estimate `x` with its 95 % interval as `x_ci: [low, high]` beside it."""
+    told: dict[str, Any] = {}
+    for key, value in values.items():
+        if _are_intervals(value):
+            told[key], told[f"{key}_ci"] = _each(value, "value"), _each(value, "low", "high")
+        elif isinstance(value, Mapping):
+            told[key] = with_intervals(value)
+        elif isinstance(value, list | tuple):
+            told[key] = [with_intervals(item) if isinstance(item, Mapping) else item for item in value]
+        else:
+            told[key] = value
+    return told
+
+
+def _are_intervals(value: Any) -> bool:
+    if isinstance(value, list | tuple):
+        return bool(value) and all(map(_are_intervals, value))
+    return isinstance(value, Mapping) and value.keys() == _INTERVAL
+
+
+def _each(value: Any, *ends: str) -> Any:
+    """One end, or a list of both, of an interval or of all in a matrix of them."""
+    if isinstance(value, list | tuple):
+        return [_each(item, *ends) for item in value]
+    return value[ends[0]] if len(ends) == 1 else [value[end] for end in ends]
+
+
+def comparison(evaluation: Mapping[str, Any]) -> dict[str, Any]:
+    """One comparison as every result has it: rates in [0, 1], 95 % intervals as [low, high].
+
+    Args:
+        evaluation: An `EvaluationResult` as plain data, with its `role` and `length_unit`.
+    """
+    names = {"num_prompts": "n", "overlap": "length_overlap"}
+    told = {names.get(key, key): value for key, value in with_intervals(evaluation).items()}
+    return {**{key: told[key] for key in ("opponent", "judge", "role", "n")}, **told}
 
 
 def run_results(context: RunContext) -> dict[str, Any]:
@@ -45,27 +72,51 @@ def run_results(context: RunContext) -> dict[str, Any]:
     for iteration in range(1, settings.num_iterations + 1):
         results = context.run.manifest(iteration, EVALUATION).results
         comparisons = [comparison(evaluation) for evaluation in results["evaluations"]]
-        headline = comparisons[0]
-        keys = ("win_rate", "win_rate_ci", "lc_win_rate", "lc_win_rate_ci", "mean_length", "opponent", "judge", "n")
         iterations.append(
             {
                 "iteration": iteration,
-                **{key: headline[key] for key in keys},
+                **{key: comparisons[0][key] for key in _HEADLINE},
                 "comparisons": comparisons,
-                "oracle_gaps": results["oracle_gaps"],
+                "oracle_gaps": {name: with_intervals(gap) for name, gap in results["oracle_gaps"].items()},
             }
         )
-    return {
-        "schema_version": SCHEMA_VERSION,
+    document = {
         "name": settings.name,
         "seed": settings.seed,
         "objective": settings.objective,
         "iterations": iterations,
-        "checkpoints": game_results(context),
+        "checkpoints": with_intervals(game_results(context)),
     }
+    return titled("run", document)
 
 
-def write_results(context: RunContext) -> None:
-    """Write `results.json` at the top of the run directory."""
-    document = json.dumps(run_results(context), indent=1) + "\n"
-    write_atomic(context.run.path / RESULTS_NAME, document)
+def write_results(folder: Path, document: Mapping[str, Any]) -> None:
+    """Write `results.json` at the top of a folder."""
+    write_atomic(folder / RESULTS_NAME, json.dumps(document, indent=1, allow_nan=False) + "\n")
+
+
+def read_results(path: Path, kinds: Sequence[str]) -> dict[str, Any]:
+    """A result that fairplay wrote.
+
+    Args:
+        path: The file, or the folder with `results.json` in it.
+        kinds: What it may be, such as `run`.
+
+    Raises:
+        DataError: If it is not there, is no result of these kinds, or its form has a newer version than this release
+            reads, or an older one.
+    """
+    path = path / RESULTS_NAME if path.is_dir() else path
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: can't read results from it ({error})", hint="is the run finished?") from error
+    version = document.get("schema_version") if isinstance(document, dict) else None
+    if not isinstance(version, int):
+        raise DataError(f"{path}: no `schema_version`, so it is no result of fairplay")
+    if version != SCHEMA_VERSION:
+        hint = "a newer fairplay wrote it: update" if version > SCHEMA_VERSION else "`fairplay report RUN` renews it"
+        raise DataError(f"{path}: results of schema version {version}, this release reads {SCHEMA_VERSION}", hint=hint)
+    if document.get("kind") not in kinds:
+        raise DataError(f"{path}: a result of kind `{document.get('kind')}`, expected {' or '.join(kinds)}")
+    return dict(document)

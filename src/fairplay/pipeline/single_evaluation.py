@@ -25,7 +25,7 @@ from fairplay.oracles.table import build_oracle
 from fairplay.pipeline.checkpoint_stage import MARGINS
 from fairplay.pipeline.context import count_reasons
 from fairplay.pipeline.response_lines import group_of_line, read_lines
-from fairplay.pipeline.results import comparison
+from fairplay.pipeline.results import comparison, titled, with_intervals
 from fairplay.records import Dropped, Prompt, ResponseGroup
 from fairplay.seeds import stable_seed
 from fairplay.training.held_out import held_out_margins
@@ -194,12 +194,9 @@ def evaluate_sides(
         "policy": (*ours.unreadable, *ours.unanswered),
         "opponent": (*theirs.unreadable, *theirs.unanswered),
     }
-    return {
-        "schema_version": 1,
-        "policy": policy,
-        **comparison({"role": "judge", "length_unit": judged.length_unit, **asdict(result)}),
-        "left_out": {name: count_reasons(dropped) for name, dropped in left_out.items()},
-    }
+    compared = comparison({"role": "judge", "length_unit": judged.length_unit, **asdict(result)})
+    counts = {name: count_reasons(dropped) for name, dropped in left_out.items()}
+    return titled("comparison", {"policy": policy, **compared, "left_out": counts})
 
 
 def evaluate_pairs(policy: str, reference: str, source: str, *, settings: AccuracySettings) -> dict[str, Any]:
@@ -240,13 +237,13 @@ def evaluate_pairs(policy: str, reference: str, source: str, *, settings: Accura
         other = scorer.token_logps(anchor, encoded.examples, "reference log-probs")
     margins = held_out_margins(encoded.examples, own, other)
     kinds = MARGINS if reference else MARGINS[:2]
-    return {
-        "schema_version": 1,
+    document = {
         "policy": policy,
         "data": source,
         "format": loaded.format,
         "num_in": len(loaded.items) + len(loaded.dropped),
         "num_out": len(encoded.examples),
         "dropped": dropped,
-        **{kind: asdict(preference_accuracy(getattr(margins, kind))) for kind in kinds},
+        **{kind: with_intervals(asdict(preference_accuracy(getattr(margins, kind)))) for kind in kinds},
     }
+    return titled("accuracy", document)
