@@ -1,0 +1,1 @@
+"""Capability benchmarks through lm-evaluation-harness: what alignment cost elsewhere."""
