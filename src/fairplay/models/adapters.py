@@ -15,6 +15,7 @@ from transformers.pytorch_utils import Conv1D
 
 from fairplay.errors import ResourceError, SettingsError
 from fairplay.models.modes import evaluating
+from fairplay.models.quantised import is_quantised
 from fairplay.models.settings import AdapterSettings
 from fairplay.seeds import stable_seed
 
@@ -115,13 +116,14 @@ def base_of_adapter(folder: str) -> str:
 
 
 def merge_adapter(base: "PreTrainedModel", folder: str) -> "PreTrainedModel":
-    """The base model with the adapter of a folder merged into its weights.
+    """The base model with the adapter of a folder: merged into its weights, or laid over those of 4 bits.
 
     Raises:
         ResourceError: If peft is not installed.
     """
-    merged: PreTrainedModel = _peft().PeftModel.from_pretrained(base, folder).merge_and_unload()
-    return merged
+    laid_over: Any = _peft().PeftModel.from_pretrained(base, folder).eval()
+    model: PreTrainedModel = laid_over if is_quantised(base) else laid_over.merge_and_unload()
+    return model
 
 
 def kept_adapter(base: "PreTrainedModel", folder: str, settings: AdapterSettings) -> "PreTrainedModel":

@@ -5,6 +5,7 @@ Floor 3.
 """
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ from transformers.utils import logging as transformers_logging
 from fairplay.errors import DataError, FairplayError, ResourceError, ServiceError, SettingsError
 from fairplay.models.adapters import base_of_adapter, is_adapter_folder, kept_adapter, merge_adapter
 from fairplay.models.chat import ChatEncoder
+from fairplay.models.quantised import keep_packing, quantisation
 from fairplay.models.settings import AdapterSettings, ModelSettings
 from fairplay.models.token_logps import check_head
 
@@ -114,12 +116,12 @@ def load_tokenizer(source: str, *, revision: str = "") -> "PreTrainedTokenizerBa
 def load_model(source: str, settings: ModelSettings, *, adapter: AdapterSettings | None = None) -> "PreTrainedModel":
     """The causal language model of a folder or hub id, in evaluation mode, on its device.
 
-    A folder with nothing but a LoRA adapter is loaded over its base model.
+    A folder with nothing but a LoRA adapter is loaded over its base model, and merged unless that is in 4 bits.
 
     Args:
         source: Folder or hub id.
         settings: How to load it.
-        adapter: What the adapter of such a folder must be like to go on learning; None merges it.
+        adapter: What the adapter of such a folder must be like to go on learning; None for one that learns no more.
 
     Raises:
         DataError: If there is no model that could be loaded.
@@ -130,20 +132,27 @@ def load_model(source: str, settings: ModelSettings, *, adapter: AdapterSettings
     if is_adapter_folder(source):
         base = load_model(base_of_adapter(source), settings)
         return merge_adapter(base, source) if adapter is None else kept_adapter(base, source, adapter)
+    extra = _in_4bit(settings) if settings.load_in_4bit else {}
     try:
-        model = _from_pretrained(source, settings, settings.attn_implementation)
+        model = _from_pretrained(source, settings, settings.attn_implementation, extra)
     except ImportError as error:
         raise ResourceError(f"{source}: {_first_line(error)}", hint="set `attn_implementation: sdpa`") from error
     except (OSError, ValueError, KeyError) as error:
         raise _not_loaded(source, "model", error) from error
+    keep_packing(model)
     try:
-        model = model.to(resolve_device(settings))
+        model = model if extra else model.to(resolve_device(settings))
     except torch.OutOfMemoryError as error:
         raise ResourceError(f"{source}: does not fit in memory", hint="set `dtype: bfloat16`") from error
     return model.eval()  # type: ignore[no-any-return]
 
 
-def _from_pretrained(source: str, settings: ModelSettings, attention: str) -> Any:
+def _in_4bit(settings: ModelSettings) -> dict[str, Any]:
+    """Weights are rounded where they will live."""
+    return {"quantization_config": quantisation(settings), "device_map": {"": str(resolve_device(settings))}}
+
+
+def _from_pretrained(source: str, settings: ModelSettings, attention: str, extra: Mapping[str, Any]) -> Any:
     try:
         return AutoModelForCausalLM.from_pretrained(
             source,
@@ -152,12 +161,13 @@ def _from_pretrained(source: str, settings: ModelSettings, attention: str) -> An
             revision=settings.revision or None,
             use_safetensors=True,
             trust_remote_code=False,
+            **extra,
         )
     except ValueError as error:
         if attention != "sdpa" or "scaled_dot_product_attention" not in str(error):
             raise
         logger.info("%s has no sdpa attention (Gemma 2 caps its scores); eager is used", source)
-        return _from_pretrained(source, settings, "eager")
+        return _from_pretrained(source, settings, "eager", extra)
 
 
 def load_policy(source: str, settings: ModelSettings, *, adapter: AdapterSettings | None = None) -> Policy:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from fairplay.models.adapters import has_adapters
 from fairplay.models.loading import Policy
+from fairplay.models.quantised import is_quantised, whole_copy
 
 if TYPE_CHECKING:
     from transformers import GenerationConfig, PreTrainedModel
@@ -27,7 +28,8 @@ def save_policy(policy: Policy, folder: Path, *, merge_adapters: bool = True) ->
         policy: What to save; it is not changed.
         folder: Where it should lie; its parents are made.
         merge_adapters: Add the adapters to the weights, so that the folder is a plain model (one copy of the weights
-            is made for it). False writes the adapters alone, beside the name of their base model.
+            is made for it; weights of 4 bits become whole ones). False writes the adapters alone, beside the name of
+            their base model.
     """
     folder = Path(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -36,7 +38,7 @@ def save_policy(policy: Policy, folder: Path, *, merge_adapters: bool = True) ->
     unfinished.mkdir()
     model: Any = policy.model
     if has_adapters(model) and merge_adapters:
-        model = copy.deepcopy(model).merge_and_unload()
+        model = whole_copy(model) if is_quantised(model) else copy.deepcopy(model).merge_and_unload()
     _save_model(model, unfinished)
     policy.tokenizer.save_pretrained(unfinished)
     _forget_paths(unfinished)

@@ -27,6 +27,7 @@ from fairplay.storage.run_directory import SETTINGS_NAME, RunDirectory
 from fairplay.storage.settings_file import build_settings, read_yaml, settings_document
 from fairplay.training.frozen import frozen_models
 from fairplay.training.guard import check_objective
+from fairplay.training.trainable import check_settings as check_training
 
 logger = logging.getLogger(__name__)
 NOT_MADE_BY_SELF_PLAY = frozenset({"scores", "ordered scores"})
@@ -49,6 +50,7 @@ def check_settings(settings: RunSettings) -> None:
     """
     objective = build_objective(*split_objective(settings.objective))
     check_objective(objective, (), settings.training)
+    check_training(settings.training, settings.loading)
     lookup(ENGINES, settings.generation.engine, "engine")
     resolve_device(settings.loading)
     frozen = frozen_models(objective, anchor=anchor_source(settings), importance=settings.importance)

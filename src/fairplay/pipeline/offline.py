@@ -27,6 +27,7 @@ from fairplay.storage.settings_file import build_settings, settings_document, wi
 from fairplay.storage.tables import write_records
 from fairplay.training.frozen import frozen_models
 from fairplay.training.guard import check_objective
+from fairplay.training.trainable import check_settings as check_training
 
 HELD_OUT, PROMPT_HELD_OUT = "held out", "its prompt is held out"
 
@@ -153,6 +154,7 @@ def check_settings(settings: TrainRunSettings) -> None:
         DataError: If such a model's folder is not there.
     """
     objective = build_objective(*split_objective(settings.objective))
+    check_training(settings.training, settings.loading)
     frozen = frozen_models(objective, anchor=anchor_source(settings), importance=settings.importance)
     for source in frozen.values():
         check_source(source)

@@ -9,6 +9,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from fairplay.errors import SettingsError
 from fairplay.models.adapters import add_adapters, has_adapters
 from fairplay.models.loading import Policy
+from fairplay.models.quantised import is_quantised
 from fairplay.models.settings import AdapterSettings, ModelSettings
 from fairplay.training.optimizers import check_optimizer, check_schedule
 from fairplay.training.settings import TrainingSettings
@@ -19,7 +20,7 @@ def check_settings(settings: TrainingSettings, model_settings: ModelSettings) ->
     """Refuse, before any long work, settings that would train wrongly or fail after it.
 
     Raises:
-        SettingsError: If weights in float16 would be trained, or the schedule does not take its arguments.
+        SettingsError: If weights in float16 or 4 bits would be trained, or the schedule does not take its arguments.
         ResourceError: If the package of an optimiser or a tracker is not installed.
     """
     if model_settings.dtype == "float16" and not settings.use_peft:
@@ -28,9 +29,18 @@ def check_settings(settings: TrainingSettings, model_settings: ModelSettings) ->
             "gradients too",
             hint="set `dtype: bfloat16`, whose lower halves are kept beside the weights, or `use_peft: true`",
         )
+    if model_settings.load_in_4bit and not settings.use_peft:
+        raise _untrainable("loading.load_in_4bit: ")
     check_schedule(settings)
     check_optimizer(settings)
     check_trackers(settings.report_to)
+
+
+def _untrainable(where: str) -> SettingsError:
+    return SettingsError(
+        f"{where}weights of 4 bits can't be trained: a step would have to move each of them to another of 16 numbers",
+        hint="set `training.use_peft: true` to train adapters over them (QLoRA), or load the weights whole",
+    )
 
 
 def adapter_settings(settings: TrainingSettings) -> AdapterSettings | None:
@@ -50,8 +60,13 @@ def make_trainable(policy: Policy, settings: TrainingSettings, *, seed: int) -> 
 
     The model stays in evaluation mode, so that nothing is dropped out: the reference and the policy must agree before
     the first step. Only LoRA's own dropout is switched on, where it is asked for.
+
+    Raises:
+        SettingsError: If the model came with weights of 4 bits, and all weights are to be trained.
     """
     adapter = adapter_settings(settings)
+    if adapter is None and is_quantised(policy.model):
+        raise _untrainable(f"{policy.source}: ")
     if adapter is not None and not has_adapters(policy.model):
         policy = add_adapters(policy, adapter, seed=seed)
     model = policy.model
