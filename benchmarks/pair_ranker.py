@@ -97,12 +97,12 @@ def fairplay_side(ranker: str, orders: str) -> Rank:
     """Rank scores by this package, through the oracle as every command builds it."""
     import numpy as np
 
-    from fairplay.oracles.settings import OracleSettings
+    from fairplay.oracles.kinds.pair_ranker import PairRankerSettings
     from fairplay.oracles.table import build_oracle
     from fairplay.preferences.win_matrix import group_logits, symmetric_logits
     from fairplay.records import Message, Prompt, Response, ResponseGroup
 
-    oracle = build_oracle(OracleSettings("pair_ranker", model=ranker, orders=orders))
+    oracle = build_oracle(PairRankerSettings(model=ranker, orders=orders))
 
     def rank(lines: Sequence[dict[str, Any]]) -> list[list[float]]:
         groups = [

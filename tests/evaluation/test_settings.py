@@ -5,9 +5,10 @@ import pytest
 
 from fairplay.errors import SettingsError
 from fairplay.evaluation.settings import EvaluationSettings
-from fairplay.oracles.settings import OracleSettings
+from fairplay.oracles.kinds.pair_model import PairModelSettings
+from fairplay.oracles.kinds.rule import RuleSettings
 
-GIVEN = {"prompts": "held-out.jsonl", "judge": OracleSettings(kind="rule", function="package.module:name")}
+GIVEN = {"prompts": "held-out.jsonl", "judge": RuleSettings(function="package.module:name")}
 
 
 def test_defaults_are_those_of_the_recipes():
@@ -24,7 +25,7 @@ def test_defaults_are_those_of_the_recipes():
         ({"opponents": ()}, "there is none"),
         ({"opponents": ("start", "start")}, "twice"),
         ({"opponents": ("previos",)}, "did you mean `previous`"),
-        ({"judge": OracleSettings("pair_model", model="m", orders="one")}, r"evaluation\.judge\.orders: `one`"),
+        ({"judge": PairModelSettings(model="m", orders="one")}, r"evaluation\.judge\.orders: `one`"),
     ],
 )
 def test_settings_that_can_not_be_meant_are_refused(options, message):

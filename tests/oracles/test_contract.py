@@ -10,13 +10,14 @@ from hypothesis import strategies as st
 
 from fairplay.errors import DataError, SettingsError
 from fairplay.oracles.contract import scores_to_group
-from fairplay.oracles.settings import KINDS, OracleSettings
-from fairplay.oracles.table import ORACLES, build_oracle
+from fairplay.oracles.kinds.rule import RuleSettings
+from fairplay.oracles.settings import KINDS
+from fairplay.oracles.table import build_oracle
 from fairplay.preferences.win_matrix import win_matrix
 from oracles.test_reward_model import save_reward_model
 from oracles.tiny import group_of, make_groups, save_pair_model, save_ranker
 
-RULE = OracleSettings("rule", function="oracles.tiny:length_rule")
+RULE = RuleSettings(function="oracles.tiny:length_rule")
 
 
 @pytest.fixture(scope="module")
@@ -27,16 +28,14 @@ def oracles(tmp_path_factory):
         "pair_ranker": save_ranker(folder / "ranker"),
         "reward_model": save_reward_model(folder / "reward"),
     }
-    return {
-        kind: build_oracle(RULE if kind == "rule" else OracleSettings(kind, model=str(model[kind]))) for kind in ORACLES
-    }
+    return {kind: build_oracle(RULE if kind == "rule" else KINDS[kind](model=str(model[kind]))) for kind in KINDS}
 
 
 def table_of(preferences) -> np.ndarray:
     return np.asarray(preferences.pair_logits)
 
 
-@pytest.mark.parametrize("kind", sorted(ORACLES))
+@pytest.mark.parametrize("kind", sorted(KINDS))
 def test_every_oracle_judges_each_group_in_order_with_zeros_on_the_diagonal(oracles, kind):
     groups = make_groups(6)
     judged = oracles[kind].pair_logits(groups)
@@ -49,7 +48,7 @@ def test_every_oracle_judges_each_group_in_order_with_zeros_on_the_diagonal(orac
         assert (table_of(preferences).diagonal() == 0).all()
 
 
-@pytest.mark.parametrize("kind", sorted(ORACLES))
+@pytest.mark.parametrize("kind", sorted(KINDS))
 def test_every_oracle_holds_equal_texts_equal(oracles, kind):
     (judged,) = oracles[kind].pair_logits([group_of("red", "green cat", "red")])
     table = table_of(judged)
@@ -58,7 +57,7 @@ def test_every_oracle_holds_equal_texts_equal(oracles, kind):
     assert table[0, 1] != 0
 
 
-@pytest.mark.parametrize("kind", sorted(ORACLES))
+@pytest.mark.parametrize("kind", sorted(KINDS))
 def test_a_verdict_does_not_depend_on_the_other_groups(oracles, kind):
     groups = make_groups(8, most_words=14)
     together = oracles[kind].pair_logits(groups)
@@ -68,20 +67,20 @@ def test_a_verdict_does_not_depend_on_the_other_groups(oracles, kind):
         assert alone.truncated == judged.truncated
 
 
-@pytest.mark.parametrize("kind", sorted(ORACLES))
+@pytest.mark.parametrize("kind", sorted(KINDS))
 def test_every_oracle_takes_no_groups_and_single_responses(oracles, kind):
     assert oracles[kind].pair_logits([]) == []
     (judged,) = oracles[kind].pair_logits([group_of("red")])
     assert judged.pair_logits == ((0.0,),)
 
 
-@pytest.mark.parametrize("kind", sorted(ORACLES))
+@pytest.mark.parametrize("kind", sorted(KINDS))
 def test_every_oracle_reads_an_empty_response(oracles, kind):
     (judged,) = oracles[kind].pair_logits([group_of("", "green cat")])
     assert np.isfinite(table_of(judged)).all()
 
 
-@pytest.mark.parametrize("kind", sorted(ORACLES))
+@pytest.mark.parametrize("kind", sorted(KINDS))
 def test_a_name_says_kind_and_identity(oracles, kind):
     assert oracles[kind].name.startswith(f"{kind}:")
     assert oracles[kind].temperature == 1.0
@@ -104,14 +103,14 @@ def test_a_score_that_is_no_number_is_refused_naming_the_prompt():
 
 
 def test_a_rule_divides_points_by_its_temperature():
-    oracle = build_oracle(OracleSettings("rule", function="oracles.tiny:length_rule", temperature=4.0))
+    oracle = build_oracle(RuleSettings(function="oracles.tiny:length_rule", temperature=4.0))
     (judged,) = oracle.pair_logits([group_of("a", "abc")])
     assert judged.pair_logits == ((0.0, -0.5), (0.5, 0.0))
     assert (oracle.name, oracle.temperature) == ("rule:oracles.tiny:length_rule", 1.0)
 
 
 def test_a_rule_that_fails_to_score_is_refused_naming_the_prompt():
-    oracle = build_oracle(OracleSettings("rule", function="oracles.tiny:broken_rule"))
+    oracle = build_oracle(RuleSettings(function="oracles.tiny:broken_rule"))
     with pytest.raises(DataError, match="prompt p7: the score of response 1 is nan"):
         oracle.pair_logits([group_of("red", "cat", prompt_id="p7")])
 
@@ -124,7 +123,7 @@ def test_a_rule_that_fails_to_score_is_refused_naming_the_prompt():
     ],
 )
 def test_a_rule_that_raises_or_gives_no_number_is_refused_naming_function_and_prompt(name, message):
-    oracle = build_oracle(OracleSettings("rule", function=f"oracles.tiny:{name}"))
+    oracle = build_oracle(RuleSettings(function=f"oracles.tiny:{name}"))
     with pytest.raises(DataError, match=message):
         oracle.pair_logits([group_of("red", prompt_id="p7")])
 
@@ -133,12 +132,12 @@ def test_a_module_that_fails_when_imported_is_refused(tmp_path, monkeypatch):
     (tmp_path / "failing_rule_module.py").write_text("1 / 0\n")
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(SettingsError, match="can't import `failing_rule_module`: ZeroDivisionError"):
-        build_oracle(OracleSettings("rule", function="failing_rule_module:score"))
+        build_oracle(RuleSettings(function="failing_rule_module:score"))
 
 
 def test_the_hint_names_public_functions_only():
     with pytest.raises(SettingsError) as refused:
-        build_oracle(OracleSettings("rule", function="oracles.tiny:zzzzzzzz"))
+        build_oracle(RuleSettings(function="oracles.tiny:zzzzzzzz"))
     assert "length_rule" in refused.value.hint
     assert "__" not in refused.value.hint
     assert "NOT_A_FUNCTION" not in refused.value.hint
@@ -155,48 +154,13 @@ def test_the_hint_names_public_functions_only():
 )
 def test_a_function_that_is_not_there_is_refused(function, message):
     with pytest.raises(SettingsError, match=message):
-        build_oracle(OracleSettings("rule", function=function))
-
-
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"kind": "pairmodel", "model": "x"}, "did you mean `pair_model`"),
-        ({"kind": "pair_model"}, r"oracle\.model: `pair_model` needs one"),
-        ({"kind": "rule"}, r"oracle\.function: `rule` needs one"),
-        ({"kind": "rule", "function": "a:b", "model": "x"}, r"oracle\.model: `rule` takes no model"),
-        ({"kind": "reward_model", "model": "x", "function": "a:b"}, r"oracle\.function: `reward_model` takes no"),
-        ({"kind": "rule", "function": "a:b", "temperature": 0.0}, r"oracle\.temperature"),
-        ({"kind": "rule", "function": "a:b", "temperature": float("nan")}, r"oracle\.temperature"),
-        ({"kind": "pair_model", "model": "x", "batch_size": 0}, r"oracle\.batch_size"),
-        ({"kind": "pair_model", "model": "x", "max_length": 4}, r"oracle\.max_length"),
-        ({"kind": "pair_model", "model": "x", "dtype": "int8"}, r"oracle\.dtype"),
-        ({"kind": "pair_model", "model": "x", "orders": "half"}, "unknown choice of orders `half`"),
-        (
-            {"kind": "reward_model", "model": "x", "orders": "one"},
-            r"oracle\.orders: `reward_model` reads each response",
-        ),
-        ({"kind": "pair_ranker", "model": "x", "max_length": 2048}, r"oracle\.max_length: 2048; `pair_ranker` cuts"),
-        ({"kind": "pair_ranker", "model": "x", "prompt_max_length": 3}, r"oracle\.prompt_max_length: 3 is less"),
-        ({"kind": "pair_ranker", "model": "x", "response_max_length": -1}, r"oracle\.response_max_length: -1 is less"),
-        ({"kind": "pair_ranker", "model": "x", "truncation_side": "end"}, "unknown side `end`"),
-        ({"kind": "pair_model", "model": "x", "prompt_max_length": 9}, "prompt_max_length: is for `pair_ranker`"),
-        ({"kind": "pair_model", "model": "x", "truncation_side": "left"}, "truncation_side: is for `pair_ranker`"),
-    ],
-)
-def test_settings_that_can_not_be_met_are_refused(settings, message):
-    with pytest.raises(SettingsError, match=message):
-        OracleSettings(**settings)
-
-
-def test_the_table_of_sentences_names_the_oracles_that_exist():
-    assert list(KINDS) == list(ORACLES)
+        build_oracle(RuleSettings(function=function))
 
 
 def test_a_rule_needs_no_torch():
     code = (
-        "import sys; from fairplay.oracles.settings import OracleSettings; from fairplay.oracles.table import *;"
-        "build_oracle(OracleSettings('rule', function='math:pow')); print('torch' in sys.modules)"
+        "import sys; from fairplay.oracles.kinds.rule import RuleSettings; from fairplay.oracles.table import *;"
+        "build_oracle(RuleSettings(function='math:pow')); print('torch' in sys.modules)"
     )
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert told == "False\n"

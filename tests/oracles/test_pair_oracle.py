@@ -8,10 +8,10 @@ import torch
 
 from fairplay.errors import DataError, SettingsError
 from fairplay.oracles.batching import length_batches, pad_right
+from fairplay.oracles.kinds.pair_model import PairModelSettings
 from fairplay.oracles.pair_encoding import PairEncoder
 from fairplay.oracles.pair_model import PairModel
 from fairplay.oracles.pair_oracle import PairModelOracle
-from fairplay.oracles.settings import OracleSettings
 from fairplay.oracles.table import build_oracle
 from fairplay.records import Message, Prompt
 from models.tiny import make_tokenizer
@@ -95,7 +95,7 @@ def test_equal_texts_cost_no_forward_pass():
 def test_a_folder_keeps_the_model_and_its_temperature(tmp_path):
     folder = save_pair_model(tmp_path / "pair", temperature=1.5)
     groups = make_groups(3)
-    oracle = build_oracle(OracleSettings("pair_model", model=str(folder), temperature=2.0))
+    oracle = build_oracle(PairModelSettings(model=str(folder), temperature=2.0))
     assert oracle.temperature == 3.0
     expected = as_oracle(make_pair_model()).pair_logits(groups)
     for loaded, kept in zip(oracle.pair_logits(groups), expected, strict=True):
@@ -107,13 +107,13 @@ def test_the_name_is_the_same_wherever_the_folder_lies_and_differs_between_model
     for place, temperature in (("a", 1.0), ("b", 1.0), ("c", 2.0)):
         (tmp_path / place).mkdir()
         folder = save_pair_model(tmp_path / place / "pair", temperature=temperature)
-        names.append(build_oracle(OracleSettings("pair_model", model=str(folder))).name)
+        names.append(build_oracle(PairModelSettings(model=str(folder))).name)
     assert names[0] == names[1] != names[2]
 
 
 def test_a_model_reads_no_more_than_it_was_trained_to(tmp_path):
     folder = save_pair_model(tmp_path / "pair", max_length=40)
-    oracle = build_oracle(OracleSettings("pair_model", model=str(folder), max_length=1024))
+    oracle = build_oracle(PairModelSettings(model=str(folder), max_length=1024))
     (judged,) = oracle.pair_logits([group_of("red", "green cat " * 30)])
     assert judged.truncated == (False, True)
 
@@ -127,7 +127,7 @@ def test_logits_that_are_no_numbers_are_refused_naming_the_prompt():
 
 def test_what_is_no_pair_model_is_refused(tmp_path):
     def build(folder):
-        return build_oracle(OracleSettings("pair_model", model=str(folder)))
+        return build_oracle(PairModelSettings(model=str(folder)))
 
     with pytest.raises(SettingsError, match="there is no folder"):
         build(tmp_path / "nowhere")

@@ -10,8 +10,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from fairplay.errors import DataError
+from fairplay.oracles.kinds.pair_ranker import PairRankerSettings
 from fairplay.oracles.ranker_encoding import PREFIXES, RankerEncoder, RowLengths, as_instruction
-from fairplay.oracles.settings import OracleSettings
 from fairplay.oracles.table import build_oracle
 from fairplay.preferences.win_matrix import symmetric_logits, win_matrix
 from fairplay.records import Message, Prompt
@@ -21,7 +21,7 @@ MARKS = ("<|source|>", "<|candidate1|>", "<|candidate2|>", "<|candidate|>")
 
 
 def build(folder, **options):
-    return build_oracle(OracleSettings("pair_ranker", model=str(folder), **options))
+    return build_oracle(PairRankerSettings(model=str(folder), **options))
 
 
 def tables(oracle, groups) -> list[np.ndarray]:
@@ -233,7 +233,7 @@ def test_what_is_no_pair_ranker_is_refused(tmp_path):
         build(edited(save_ranker(tmp_path / "b"), model_type="roberta"))
     with pytest.raises(DataError, match="the tokenizer has the marks at"):
         build(edited(save_ranker(tmp_path / "c", layout="hf"), cand1_prefix_id=3))
-    with pytest.raises(DataError, match="no such model folder"):
+    with pytest.raises(DataError, match="no such file or folder"):
         build(tmp_path / "nowhere")
     folder = save_ranker(tmp_path / "d")
     weights = load_file(folder / "model.safetensors")

@@ -5,7 +5,7 @@ import pytest
 
 from fairplay.errors import DataError, SettingsError
 from fairplay.generation.settings import GenerationSettings
-from fairplay.oracles.settings import OracleSettings
+from fairplay.oracles.kinds.rule import RuleSettings
 from fairplay.pipeline.context import EXAMPLES
 from fairplay.pipeline.offline import OfflineData, data_stage, train_offline
 from fairplay.pipeline.settings import TrainRunSettings
@@ -26,7 +26,7 @@ from fairplay.training.settings import TrainingSettings
 from .schema import check
 
 TRAINING = TrainingSettings(learning_rate=1e-3, per_device_train_batch_size=4, max_length=128, max_prompt_length=96)
-JUDGE = OracleSettings(kind="rule", function="fairplay.starter.judge:score")
+JUDGE = RuleSettings(function="fairplay.starter.judge:score")
 
 
 def settings(world, **objective):
@@ -145,7 +145,7 @@ def test_recorded_alpaca_eval_outputs_are_compared(golden, tmp_path, monkeypatch
     assert len(recorded_responses(f"{table}::NullModel").groups) == 805
     (tmp_path / "length_judge.py").write_text("def score(prompt, text):\n    return len(text) / 100\n")
     monkeypatch.syspath_prepend(tmp_path)
-    judge = OracleSettings(kind="rule", function="length_judge:score")
+    judge = RuleSettings(function="length_judge:score")
     sides = (f"{table}::gpt-3.5-turbo-1106_verbose", f"{table}::gpt-3.5-turbo-1106_concise")
     done = evaluate_sides(*sides, "", settings=ComparisonSettings(judge=judge, num_bootstrap=200), seed=0)
     assert done["n"] == 805

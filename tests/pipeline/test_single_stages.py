@@ -12,7 +12,7 @@ from fairplay.generation.settings import GenerationSettings
 from fairplay.models.loading import Policy
 from fairplay.models.saving import save_policy
 from fairplay.models.settings import ModelSettings
-from fairplay.oracles.settings import OracleSettings
+from fairplay.oracles.kinds.rule import RuleSettings
 from fairplay.pipeline import single_stages
 from fairplay.pipeline.single_evaluation import (
     AccuracySettings,
@@ -27,7 +27,7 @@ from fairplay.preferences.settings import SelectionSettings
 from fairplay.records import Dropped, Message, Prompt, Response, ResponseGroup
 from models.tiny import make_model, make_tokenizer
 
-JUDGE = OracleSettings(kind="rule", function="oracles.tiny:length_rule")
+JUDGE = RuleSettings(function="oracles.tiny:length_rule")
 RULE_CODE = """
 import signal
 from pathlib import Path
@@ -128,7 +128,7 @@ def test_a_stopped_ranking_says_how_to_resume_and_goes_on_where_it_was(rule, tmp
 @pytest.mark.parametrize("change", ["input", "oracle", "code"])
 def test_shards_of_other_inputs_or_settings_are_never_used_again(change, rule, tmp_path):
     folder, function = rule
-    oracle = OracleSettings(kind="rule", function=function)
+    oracle = RuleSettings(function=function)
     source, output = write(tmp_path / "in.jsonl", [row(i) for i in range(100)]), tmp_path / "ranked.jsonl"
     stops = iter([False, True])
     with pytest.raises(Preempted, match="64 of 100"):
@@ -137,7 +137,7 @@ def test_shards_of_other_inputs_or_settings_are_never_used_again(change, rule, t
     if change == "input":
         write(source, [row(i, responses=["a", "bcd"]) for i in range(100)])
     elif change == "oracle":
-        oracle = OracleSettings(kind="rule", function=function, temperature=2.0)
+        oracle = RuleSettings(function=function, temperature=2.0)
     else:
         module = folder / f"{function.partition(':')[0]}.py"
         module.write_text(RULE_CODE + "\n# another version\n")
@@ -177,7 +177,7 @@ def test_generation_goes_on_after_a_stop_with_the_same_bytes_and_counts_what_it_
 def test_work_that_fails_before_its_first_commit_leaves_nothing_behind(tmp_path):
     source = write(tmp_path / "in.jsonl", [row()])
     with pytest.raises(DataError, match="raised KeyError"):
-        rank(source, tmp_path / "out" / "ranked.jsonl", OracleSettings("rule", function="oracles.tiny:raising_rule"))
+        rank(source, tmp_path / "out" / "ranked.jsonl", RuleSettings(function="oracles.tiny:raising_rule"))
     assert list((tmp_path / "out").iterdir()) == []
 
 

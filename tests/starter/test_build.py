@@ -14,7 +14,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from fairplay.data.reading import read_examples, read_prompts
 from fairplay.errors import Preempted, SettingsError
-from fairplay.oracles.settings import OracleSettings
+from fairplay.oracles.kinds.pair_model import PairModelSettings
+from fairplay.oracles.kinds.rule import RuleSettings
 from fairplay.oracles.table import build_oracle
 from fairplay.records import Message, Prompt, Response, ResponseGroup, TrainingExample
 from fairplay.starter.build import Starter, build_starter
@@ -66,8 +67,8 @@ def test_no_held_out_text_occurs_anywhere_else(starter: Starter):
 def test_oracle_and_judge_are_ordinary_oracles(starter: Starter):
     texts = ("The fox is red.", "red", "The fox is blue.")
     group = ResponseGroup(prompt_of("What color is the fox?"), tuple(map(Response, texts)))
-    learned = build_oracle(OracleSettings(kind="pair_model", model=str(starter.oracle))).pair_logits([group])
-    exact = build_oracle(OracleSettings(kind="rule", function=JUDGE_FUNCTION)).pair_logits([group])
+    learned = build_oracle(PairModelSettings(model=str(starter.oracle))).pair_logits([group])
+    exact = build_oracle(RuleSettings(function=JUDGE_FUNCTION)).pair_logits([group])
     assert len(learned[0].pair_logits) == 3
     assert exact[0].pair_logits[0] == (0.0, 1.0, 2.0)
 

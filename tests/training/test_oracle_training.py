@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from fairplay.errors import DataError, SettingsError
-from fairplay.oracles.settings import OracleSettings
+from fairplay.oracles.kinds.pair_model import PairModelSettings
 from fairplay.oracles.table import build_oracle
 from fairplay.preferences.win_matrix import symmetric_logits
 from fairplay.records import Message, Prompt, Response, ResponseGroup, TrainingExample
@@ -46,7 +46,7 @@ def test_it_learns_which_ending_wins(trained):
 
 def test_the_saved_model_judges_with_the_fitted_temperature(trained):
     output, summary = trained
-    oracle = build_oracle(OracleSettings("pair_model", model=str(output)))
+    oracle = build_oracle(PairModelSettings(model=str(output)))
     assert oracle.temperature == summary.temperature
     unseen = make_examples(40, seed=9)
     groups = [ResponseGroup(example.prompt, example.responses) for example in unseen]

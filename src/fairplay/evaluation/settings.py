@@ -70,8 +70,8 @@ def check_judge(judge: OracleSettings, name: str) -> None:
     Raises:
         SettingsError: If it would.
     """
-    if judge.orders != "both":
+    for key, value in judge.economies().items():
         raise SettingsError(
-            f"{name}.orders: `{judge.orders}`; a judge reads every pair in both orders",
+            f"{name}.{key}: `{value}`; a judge reads every pair in both orders",
             hint="half the cost is for the training oracle, where a prompt has many pairs",
         )

@@ -8,15 +8,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from fairplay.oracles.settings import OracleSettings
-
 CPU_TOKENS = 4096
 """Enough to keep a CPU busy; more falls out of its caches (0.46M parameters: 1.8 s at 2048, 3.1 s at 65536)."""
 
 
-def token_budget(settings: OracleSettings, device: torch.device) -> int:
+def token_budget(batch_size: int, max_length: int, device: torch.device) -> int:
     """Tokens of one forward pass: `batch_size` rows of `max_length`, on a CPU no more than `CPU_TOKENS`."""
-    asked = settings.batch_size * settings.max_length
+    asked = batch_size * max_length
     return min(asked, CPU_TOKENS) if device.type == "cpu" else asked
 
 

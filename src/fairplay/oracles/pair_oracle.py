@@ -3,7 +3,6 @@
 Left out: the model itself (`pair_model.py`) and the queue of pairs (`pair_queue.py`). Floor 4.
 """
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
@@ -12,9 +11,9 @@ import torch
 
 from fairplay.models.loading import configure_threads
 from fairplay.oracles.batching import token_budget
-from fairplay.oracles.pair_model import FACTS_FILE, HEAD_FILE, PairModel
+from fairplay.oracles.kinds.pair_model import PairModelSettings
+from fairplay.oracles.pair_model import PairModel
 from fairplay.oracles.pair_queue import judge_pairs
-from fairplay.oracles.settings import OracleSettings
 from fairplay.records import PreferenceGroup, ResponseGroup
 
 
@@ -45,7 +44,7 @@ class PairModelOracle:
         self.encoder = model.encoder(max_length)
 
     @classmethod
-    def load(cls, settings: OracleSettings) -> Self:
+    def load(cls, settings: PairModelSettings) -> Self:
         """The oracle in the folder that the settings name.
 
         Raises:
@@ -57,10 +56,10 @@ class PairModelOracle:
         configure_threads(sum(parameter.numel() for parameter in model.parameters()))
         return cls(
             model,
-            name=f"pair_model:{folder.name}@{_identity(folder)}",
+            name=settings.full_name(),
             temperature=model.facts.temperature * settings.temperature,
             max_length=settings.max_length,
-            max_tokens=token_budget(settings, model.body.device),
+            max_tokens=token_budget(settings.batch_size, settings.max_length, model.body.device),
             orders=settings.orders,
         )
 
@@ -68,11 +67,3 @@ class PairModelOracle:
     def pair_logits(self, groups: Sequence[ResponseGroup]) -> list[PreferenceGroup]:
         """Judge the ordered pairs of each group; see `PreferenceOracle`."""
         return judge_pairs(groups, self.encoder, self.model, max_tokens=self.max_tokens, orders=self.orders)
-
-
-def _identity(folder: Path) -> str:
-    """Twelve hex digits that differ between models: a hash of head and facts, which no two trainings share."""
-    digest = hashlib.sha256()
-    for name in (HEAD_FILE, FACTS_FILE):
-        digest.update((folder / name).read_bytes())
-    return digest.hexdigest()[:12]

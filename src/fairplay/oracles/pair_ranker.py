@@ -7,10 +7,8 @@ training. Floor 4.
 Source: Jiang et al. 2023, arXiv:2306.02561; yuchenlin/LLM-Blender, ranker.py (`CrossCompareReranker`), pairrm.py.
 """
 
-import hashlib
 from collections.abc import Sequence
 from itertools import accumulate
-from pathlib import Path
 from typing import Any, Self
 
 import torch
@@ -21,12 +19,12 @@ from fairplay.errors import DataError, ResourceError
 from fairplay.models.loading import configure_threads, resolve_device
 from fairplay.models.settings import ModelSettings
 from fairplay.oracles.batching import CPU_TOKENS, pad_right
+from fairplay.oracles.kinds.pair_ranker import PairRankerSettings
 from fairplay.oracles.packed_deberta import can_pack, packed_states
 from fairplay.oracles.pair_encoding import PairRow
 from fairplay.oracles.pair_queue import judge_pairs
 from fairplay.oracles.ranker_encoding import RankerEncoder, RowLengths
 from fairplay.oracles.ranker_folder import RankerFolder, read_ranker
-from fairplay.oracles.settings import OracleSettings
 from fairplay.records import PreferenceGroup, ResponseGroup
 
 _BACKBONE, _HEAD = "pretrained_model.", "head_layer."
@@ -103,7 +101,7 @@ class PairRankerOracle:
         self.max_tokens, self.orders = max_tokens, orders
 
     @classmethod
-    def load(cls, settings: OracleSettings) -> Self:
+    def load(cls, settings: PairRankerSettings) -> Self:
         """The pair ranker that the settings name, from a folder or the hub, on cuda if there is one.
 
         Raises:
@@ -111,7 +109,7 @@ class PairRankerOracle:
             ServiceError: If it is a hub id, not in the cache, and the hub can't be reached.
             ResourceError: If memory ran out.
         """
-        found = read_ranker(settings.model)
+        found = read_ranker(settings.model, revision=settings.source.commit())
         lengths = RowLengths(
             prompt=settings.prompt_max_length or found.prompt_max_length,
             response=settings.response_max_length or found.response_max_length,
@@ -125,12 +123,10 @@ class PairRankerOracle:
         except torch.OutOfMemoryError as error:
             raise ResourceError(f"{settings.model}: does not fit in memory", hint="set `dtype: float16`") from error
         asked = settings.batch_size * lengths.row
-        source = Path(settings.model).expanduser()
-        identity = source.resolve().name if source.is_dir() else settings.model
         return cls(
             model,
             RankerEncoder(found.tokenizer, lengths),
-            name=f"pair_ranker:{identity}@{_hash_of_head(model)}",
+            name=settings.full_name(),
             temperature=found.temperature * settings.temperature,
             max_tokens=min(asked, CPU_TOKENS) if device.type == "cpu" else asked,
             orders=settings.orders,
@@ -181,11 +177,3 @@ def build_ranker(found: RankerFolder, source: str, *, dtype: str = "float32") ->
     embeddings.position_ids = torch.arange(embeddings.position_ids.shape[1]).unsqueeze(0)  # not among the weights
     model.backbone.to(getattr(torch, dtype))
     return model.eval()
-
-
-def _hash_of_head(model: PairRanker) -> str:
-    """Twelve hex digits that differ between rankers: a hash of the head, which no two trainings share."""
-    digest = hashlib.sha256()
-    for value in model.head.state_dict().values():
-        digest.update(value.cpu().numpy().tobytes())
-    return digest.hexdigest()[:12]

@@ -7,7 +7,6 @@
 Weights in pickles are read as tensors only; no code in them runs. Left out: the model (`pair_ranker.py`). Floor 4.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import isfinite
@@ -25,6 +24,7 @@ from transformers import AutoConfig
 
 from fairplay.errors import DataError, ServiceError
 from fairplay.models.loading import check_source, load_tokenizer
+from fairplay.oracles.kinds.pair_ranker import backbone_of, read_document
 from fairplay.oracles.ranker_encoding import PREFIXES
 
 SAFE_WEIGHTS = "model.safetensors"
@@ -58,18 +58,18 @@ class RankerFolder:
     temperature: float
 
 
-def read_ranker(source: str) -> RankerFolder:
-    """The pair ranker of a folder or hub id.
+def read_ranker(source: str, *, revision: str = "") -> RankerFolder:
+    """The pair ranker of a folder, or of a hub id at a revision (empty: its main branch).
 
     Raises:
         DataError: If it is no pair ranker, or a part of it can't be used.
         ServiceError: If it is a hub id, not in the cache, and the hub can't be reached.
     """
     check_source(source)
-    folder = _local(source)
-    document = _json(folder / "config.json")
+    folder = _local(source, revision)
+    document = read_document(folder / "config.json")
     if document.get("ranker_type") == "pairranker":
-        base = _base_of(folder, document)
+        base = backbone_of(folder, document)
     elif "DebertaV2PairRM" in document.get("architectures", ()):
         base = str(folder)
     else:
@@ -97,32 +97,27 @@ def read_ranker(source: str) -> RankerFolder:
     )
 
 
-def _local(source: str) -> Path:
+def _local(source: str, revision: str) -> Path:
     """The folder itself, or the hub's files in the cache; pickled weights only where there are no others."""
     path = Path(source).expanduser()
     if path.is_dir():
         return path
     try:
-        folder = Path(snapshot_download(source, allow_patterns=["*.json", "*.model", SAFE_WEIGHTS]))
+        folder = Path(
+            snapshot_download(source, revision=revision or None, allow_patterns=["*.json", "*.model", SAFE_WEIGHTS])
+        )
         if not (folder / SAFE_WEIGHTS).is_file():
-            folder = Path(snapshot_download(source, allow_patterns=["*.json", "*.model", *PICKLED_WEIGHTS]))
+            folder = Path(
+                snapshot_download(
+                    source, revision=revision or None, allow_patterns=["*.json", "*.model", *PICKLED_WEIGHTS]
+                )
+            )
     except LocalEntryNotFoundError as error:
         hint = "is the hub within reach, and HF_HUB_OFFLINE unset? else name a folder"
         raise ServiceError(f"{source}: not in the cache, and the hub can't be reached", hint=hint) from error
     except (HfHubHTTPError, OSError, ValueError) as error:
         raise DataError(f"{source}: no pair ranker could be fetched: {_first_line(error)}") from error
     return folder
-
-
-def _base_of(folder: Path, document: Mapping[str, Any]) -> str:
-    """Where the backbone's config and tokenizer are: relative to the ranker, to the current folder, or a hub id."""
-    kind, name = document.get("model_type"), document.get("model_name")
-    if not isinstance(kind, str) or not kind.startswith("deberta") or not isinstance(name, str) or not name:
-        raise DataError(
-            f"{folder}: a pair ranker on `{kind}`, of the model `{name}`, is not known here",
-            hint="rankers on DeBERTa are: `model_type` is deberta and `model_name` names the backbone",
-        )
-    return str(folder / name) if (folder / name).is_dir() else name
 
 
 def _weights(folder: Path) -> dict[str, Tensor]:
@@ -170,20 +165,10 @@ def _check_marks(source: str, tokenizer: Any, document: Mapping[str, Any], num_e
 def _temperature(path: Path) -> float:
     if not path.is_file():
         return 1.0
-    value = _json(path).get("temperature")
+    value = read_document(path).get("temperature")
     if not isinstance(value, int | float) or isinstance(value, bool) or not (isfinite(value) and value > 0):
         raise DataError(f"{path}: the temperature must be a positive number, not {value!r}")
     return float(value)
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: can't be read: {_first_line(error)}") from error
-    if not isinstance(document, dict):
-        raise DataError(f"{path}: holds no JSON object")
-    return document
 
 
 def _first_line(error: BaseException) -> str:

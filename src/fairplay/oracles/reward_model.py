@@ -5,7 +5,6 @@ Left out: several logits a text, and weights that need their own code (`trust_re
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Self
 
 import torch
@@ -17,7 +16,7 @@ from fairplay.models.loading import configure_threads, load_tokenizer, resolve_d
 from fairplay.models.settings import ModelSettings
 from fairplay.oracles.batching import length_batches, pad_right, token_budget
 from fairplay.oracles.contract import scores_to_group
-from fairplay.oracles.settings import OracleSettings
+from fairplay.oracles.kinds.reward_model import RewardModelSettings
 from fairplay.progress import progress
 from fairplay.records import PreferenceGroup, Prompt, ResponseGroup
 
@@ -63,30 +62,29 @@ class RewardModelOracle:
         self.max_length, self.max_tokens = max_length, max_tokens
 
     @classmethod
-    def load(cls, settings: OracleSettings) -> Self:
+    def load(cls, settings: RewardModelSettings) -> Self:
         """The reward model that the settings name, from a folder or the hub.
 
         Raises:
             DataError: If there is no such folder or repository, or it is no sequence classifier with one label.
         """
-        source = settings.model
-        tokenizer = load_tokenizer(source)
+        source, revision = settings.model, settings.source.commit()
+        tokenizer = load_tokenizer(source, revision=revision)
         try:
             model = AutoModelForSequenceClassification.from_pretrained(
-                source, dtype=getattr(torch, settings.dtype), use_safetensors=True
+                source, dtype=getattr(torch, settings.dtype), revision=revision or None, use_safetensors=True
             )
         except (OSError, ValueError, KeyError) as error:
             raise DataError(f"{source}: no reward model could be loaded: {str(error).splitlines()[0]}") from error
         configure_threads(sum(parameter.numel() for parameter in model.parameters()))
         model = model.to(resolve_device(ModelSettings()))
-        identity = Path(source).name if Path(source).is_dir() else source
         return cls(
             model,
             tokenizer,
-            name=f"reward_model:{identity}",
+            name=settings.full_name(),
             temperature=settings.temperature,
             max_length=settings.max_length,
-            max_tokens=token_budget(settings, model.device),
+            max_tokens=token_budget(settings.batch_size, settings.max_length, model.device),
         )
 
     @torch.inference_mode()

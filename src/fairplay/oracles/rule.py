@@ -71,7 +71,7 @@ def load_function(path: str) -> Score:
     """
     module_name, _, name = path.partition(":")
     if not module_name or not name:
-        raise SettingsError(f"oracle.function: `{path}` has no module and name", hint="write `package.module:name`")
+        raise SettingsError(f"function: `{path}` has no module and name", hint="write `package.module:name`")
     try:
         module = importlib.import_module(module_name)
     except FairplayError:
@@ -79,12 +79,12 @@ def load_function(path: str) -> Score:
     except Exception as error:  # a module runs whatever its author wrote
         told = str(error) if isinstance(error, ImportError) else f"{type(error).__name__}: {error}"
         raise SettingsError(
-            f"oracle.function: can't import `{module_name}`: {told}",
+            f"function: can't import `{module_name}`: {told}",
             hint="is the package installed, or its folder on PYTHONPATH?",
         ) from error
     function = getattr(module, name, None)
     if not callable(function):
-        raise SettingsError(f"oracle.function: no function `{name}` in `{module_name}`", hint=_hint(name, module))
+        raise SettingsError(f"function: no function `{name}` in `{module_name}`", hint=_hint(name, module))
     return cast(Score, function)
 
 

@@ -5,15 +5,16 @@ Left out: the stages (`stages.py`, `evaluate_stage.py`). Floor 7.
 
 import gc
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from fairplay.data.sources import Files, open_source
 from fairplay.generation.contract import Engine
 from fairplay.generation.table import build_engine
-from fairplay.oracles.rule import function_source
 from fairplay.oracles.settings import OracleSettings
+from fairplay.oracles.source import Source
+from fairplay.oracles.table import oracle_identity
 from fairplay.pipeline.settings import RunSettings, TrainRunSettings
 from fairplay.records import Dropped, Prompt, ResponseGroup
 from fairplay.seeds import stable_seed
@@ -80,10 +81,16 @@ class RunContext:
         return self.run.manifest(iteration, name).content
 
     def oracle_inputs(self, oracle: OracleSettings, role: str) -> tuple[dict[str, Any], dict[str, str]]:
-        """The oracle's settings without its place, and the hash of its weights or code as an input named `role`."""
-        document = asdict(oracle)
-        source = document.pop("model") or function_source(oracle.function)
-        return document, {role: self.digest(source)}
+        """The oracle's settings without places, and what identifies its weights, code or records, as inputs."""
+        document, sources = oracle_identity(oracle)
+        return document, {f"{role} {name}": self.oracle_digest(source) for name, source in sources.items()}
+
+    def oracle_digest(self, source: Source) -> str:
+        """What identifies an oracle's weights, code or records, computed once."""
+        key = f"oracle: {source}"
+        if key not in self._digests:
+            self._digests[key] = source.digest()
+        return self._digests[key]
 
 
 def data_digest(source: str) -> str:

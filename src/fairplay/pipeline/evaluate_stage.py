@@ -3,7 +3,7 @@
 Left out: the statistics (`evaluation/`). Floor 7. Iteration 0 is the start policy: it only responds, as an opponent.
 """
 
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -122,7 +122,7 @@ def evaluation_stage(context: RunContext, iteration: int) -> Manifest:
         if iteration > 0:
             results["evaluations"] = [
                 *_compare(context, iteration, folder, "judge", evaluation.judge),
-                *_compare(context, iteration, folder, "oracle", replace(settings.oracle, orders="both")),
+                *_compare(context, iteration, folder, "oracle", settings.oracle.as_judge()),
             ]
             results["oracle_gaps"] = _gaps(context, iteration, folder)
         dropped = count_reasons(read_dropped(folder / RESPONSES_FOLDER))

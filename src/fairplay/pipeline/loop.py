@@ -12,7 +12,6 @@ from fairplay.generation.table import ENGINES
 from fairplay.lookup import lookup
 from fairplay.models.loading import check_source, resolve_device
 from fairplay.objectives.table import build_objective
-from fairplay.oracles.rule import load_function
 from fairplay.pipeline.checkpoint_stage import anchor_source, checkpoint_stage
 from fairplay.pipeline.context import RunContext
 from fairplay.pipeline.evaluate_stage import evaluation_stage
@@ -57,10 +56,8 @@ def check_settings(settings: RunSettings) -> None:
     for source in (settings.model, *frozen.values()):
         check_source(source)
     for oracle in (settings.oracle, settings.evaluation.judge):
-        if oracle.function:
-            load_function(oracle.function)
-        else:
-            check_source(oracle.model)
+        for place in oracle.sources().values():
+            place.check()
     if settings.generation.num_responses < 2:
         raise SettingsError(
             f"generation.num_responses: {settings.generation.num_responses}; preferences need at least 2 responses",

@@ -31,7 +31,7 @@ def run_plan(settings: RunSettings) -> dict[str, int | str]:
         "prompts_left_out": len(dropped),
         "prompts_per_iteration": share,
         "responses_per_iteration": share * num_responses,
-        "ordered_pairs_per_iteration": share * num_responses * (num_responses - 1),
+        "ordered_pairs_per_iteration": share * settings.oracle.num_readings(num_responses),
         "most_tokens_per_iteration": share * num_responses * settings.generation.max_new_tokens,
         "held_out_prompts": held_out,
         "held_out_responses_per_iteration": held_out * settings.evaluation.num_samples,

@@ -15,9 +15,8 @@ from fairplay.errors import DataError, SettingsError
 from fairplay.generation.settings import GenerationSettings
 from fairplay.generation.table import build_engine
 from fairplay.models.settings import ModelSettings
-from fairplay.oracles.rule import function_source
 from fairplay.oracles.settings import OracleSettings
-from fairplay.oracles.table import build_oracle
+from fairplay.oracles.table import build_oracle, oracle_identity
 from fairplay.pipeline.context import count_reasons
 from fairplay.pipeline.response_lines import (
     group_of_line,
@@ -243,5 +242,6 @@ def _forget_stale(folder: Path, fingerprint: str) -> None:
 
 
 def _identity(oracle: OracleSettings) -> dict[str, Any]:
-    """What decides an oracle's verdicts: its settings, and its weights or code instead of their place."""
-    return settings_document(oracle) | {"model": content_digest(oracle.model or function_source(oracle.function))}
+    """What decides an oracle's verdicts: its settings, and its weights, code or records instead of their place."""
+    document, sources = oracle_identity(oracle)
+    return document | {name: source.digest() for name, source in sources.items()}

@@ -56,6 +56,11 @@ def content_digest(source: str) -> str:
         return sha256_file(path)
     if source and path.is_dir():  # an empty name is no name for the current folder
         return sha256_value(sha256_files(path))
-    if _HUB_ID.fullmatch(source) is None:
+    if not is_hub_id(source):
         raise DataError(f"{source}: no such file or folder", hint="name a folder, or a hub id `owner/name`")
     return source
+
+
+def is_hub_id(source: str) -> bool:
+    """Whether a name has the form of a hub id, `name` or `owner/name`."""
+    return _HUB_ID.fullmatch(source) is not None

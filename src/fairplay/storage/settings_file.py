@@ -4,6 +4,7 @@ Left out: what the settings mean (each part has its own dataclass). The only pla
 """
 
 import dataclasses
+import types
 import typing
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -111,23 +112,38 @@ def build_settings(settings_type: type[S], document: Mapping[str, Any], source: 
     """Settings of this type from plain data; types are coerced (`5e-7` is a float), unknown keys refused.
 
     Args:
-        settings_type: A frozen dataclass, possibly with dataclasses inside.
+        settings_type: A frozen dataclass, possibly with dataclasses inside. Where one of these is a union of
+            dataclasses, the document's `kind` says which.
         document: Plain data, as read from YAML.
         source: Where it comes from, for messages.
 
     Raises:
         SettingsError: With all faults at once, one a line, each with the key's whole name.
     """
-    faults = _early_faults(settings_type, document, "")
-    try:
-        result = TypeAdapter(settings_type).validate_python(_known_only(settings_type, document))
-    except ValidationError as error:
-        faults += [(_key(fault["loc"]), _problem(fault["msg"]), "") for fault in error.errors()]
+    faults: list[_Fault] = []
+    result = _build(settings_type, document, "", faults)
     if faults:
         lines = [": ".join(part for part in (source, key, problem) if part) for key, problem, _ in faults]
         hints = [hint for _, _, hint in faults if hint]
         raise SettingsError("\n".join(lines), hint="; ".join(hints))
-    return result
+    return typing.cast(S, result)
+
+
+_Fault = tuple[str, str, str]  # key, problem, hint
+_UNUSABLE = object()  # stands where settings could not be built; their faults are known
+
+
+def _build(settings_type: Any, document: Mapping[str, Any], prefix: str, faults: list[_Fault]) -> object:
+    """Settings of this type; `_UNUSABLE` where there are new faults."""
+    kept = _kept(settings_type, document, prefix, faults)
+    try:
+        return TypeAdapter(settings_type).validate_python(kept)
+    except ValidationError as error:
+        for fault in error.errors():
+            if fault["input"] is not _UNUSABLE:
+                key, problem = _key(fault["loc"]), _problem(fault["msg"])
+                faults.append((f"{prefix}{key}", problem, "") if key else ("", f"{prefix}{problem}", ""))
+        return _UNUSABLE
 
 
 def _key(location: Sequence[int | str]) -> str:
@@ -143,10 +159,14 @@ def _inner_types(settings_type: Any) -> dict[str, Any]:
     return {field.name: hints[field.name] for field in dataclasses.fields(settings_type)}
 
 
-def _early_faults(settings_type: Any, document: Mapping[str, Any], prefix: str) -> list[tuple[str, str, str]]:
-    """Unknown keys, and `true` where a number belongs (which Python would take for 1): key, problem, hint."""
+def _kept(settings_type: Any, document: Mapping[str, Any], prefix: str, faults: list[_Fault]) -> dict[str, Any]:
+    """What `settings_type` knows of, with inner settings of several kinds built.
+
+    Faults are unknown keys, and `true` where a number belongs (which Python would take for 1). A single text where a
+    list of texts belongs becomes a list of one.
+    """
     known = _inner_types(settings_type)
-    faults = []
+    kept: dict[str, Any] = {}
     for key, value in document.items():
         name = f"{prefix}{key}"
         if key not in known:
@@ -154,21 +174,41 @@ def _early_faults(settings_type: Any, document: Mapping[str, Any], prefix: str) 
             faults.append((name, "unknown setting", hint.replace("`", f"`{prefix}", 1) if "`" in hint else hint))
         elif isinstance(value, bool) and known[key] in (int, float):
             faults.append((name, f"must be a number, is {str(value).lower()}", ""))
-        elif dataclasses.is_dataclass(known[key]) and isinstance(value, Mapping):
-            faults += _early_faults(known[key], value, f"{name}.")
-    return faults
-
-
-def _known_only(settings_type: Any, document: Mapping[str, Any]) -> dict[str, Any]:
-    """What `settings_type` knows of; a single text where a list of texts belongs becomes a list of one."""
-    known = _inner_types(settings_type)
-    kept: dict[str, Any] = {}
-    for key, value in document.items():
-        if key in known and dataclasses.is_dataclass(known[key]) and isinstance(value, Mapping):
-            kept[key] = _known_only(known[key], value)
-        elif key in known:
-            kept[key] = [value] if known[key] == tuple[str, ...] and isinstance(value, str) else value
+            kept[key] = _UNUSABLE
+        else:
+            kept[key] = _inner(known[key], value, name, faults)
     return kept
+
+
+def _inner(hint: Any, value: Any, name: str, faults: list[_Fault]) -> Any:
+    """The value of a key, its inner settings looked through."""
+    kinds = _kinds(hint)
+    if kinds and isinstance(value, Mapping):
+        return _build_kind(kinds, value, name, faults)
+    if typing.get_origin(hint) is tuple and isinstance(value, list | tuple):
+        return [_inner(typing.get_args(hint)[0], item, f"{name}.{place}", faults) for place, item in enumerate(value)]
+    if dataclasses.is_dataclass(hint) and isinstance(value, Mapping):
+        return _kept(hint, value, f"{name}.", faults)
+    return [value] if hint == tuple[str, ...] and isinstance(value, str) else value
+
+
+def _kinds(hint: Any) -> dict[str, Any]:
+    """Kind -> class, where a setting is a union of settings classes that their field `kind` tells apart."""
+    members = typing.get_args(hint) if isinstance(hint, types.UnionType) else ()
+    if not members or not all(dataclasses.is_dataclass(member) for member in members):
+        return {}
+    return {kind: member for member in members for kind in typing.get_args(_inner_types(member).get("kind"))}
+
+
+def _build_kind(kinds: Mapping[str, Any], value: Mapping[str, Any], name: str, faults: list[_Fault]) -> object:
+    kind = value.get("kind")
+    if isinstance(kind, str) and kind in kinds:
+        return _build(kinds[kind], value, f"{name}.", faults)
+    if kind is None:
+        faults.append((f"{name}.kind", "Field required", f"known: {', '.join(sorted(kinds))}"))
+    else:
+        faults.append((f"{name}.kind", f"unknown kind `{kind}`", nearest_hint(str(kind), kinds)))
+    return _UNUSABLE
 
 
 def settings_document(settings: Any) -> dict[str, Any]:

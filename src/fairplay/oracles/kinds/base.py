@@ -1,0 +1,150 @@
+"""What the settings of all kinds of oracles share, of those with weights, and of those that read pairs.
+
+Left out: the kinds (one file each beside this one) and the table of them (`oracles/settings.py`). Floor 4; no torch.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from math import isfinite
+from typing import ClassVar, Self
+
+from fairplay.errors import SettingsError
+from fairplay.lookup import lookup
+from fairplay.oracles.contract import PreferenceOracle
+from fairplay.oracles.source import Source
+
+ORDERS: Mapping[str, str] = {
+    "both": "every pair twice, each response shown first once",
+    "one": "every pair once, at half the cost; a hash of what is read says which response is shown first, so that an "
+    "order bias averages out over many pairs, but stays in each",
+}
+DTYPES = ("float32", "bfloat16", "float16")
+MIN_LENGTH = 16
+
+
+@dataclass(frozen=True)
+class KindSettings(ABC):
+    """What every oracle's settings have.
+
+    Attributes:
+        kind: A name in `oracles.settings.KINDS`.
+        temperature: Divides the oracle's logits, on top of a temperature that is kept with its weights; 1 leaves the
+            oracle as it is. For scores: points of score that make odds of e to 1.
+    """
+
+    about: ClassVar[str]
+    """What this kind is and what it needs, in a line."""
+
+    kind: str
+    temperature: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not (isfinite(self.temperature) and self.temperature > 0):
+            raise SettingsError(f"temperature: {self.temperature} is not a positive number")
+
+    @abstractmethod
+    def build(self) -> PreferenceOracle:
+        """The oracle, ready to judge.
+
+        Raises:
+            SettingsError: If its folder or function does not exist.
+            DataError: If what lies there is not what the kind needs.
+        """
+
+    def sources(self) -> Mapping[str, Source]:
+        """What decides its verdicts besides these settings, by name; under a setting's key where that is the place."""
+        return {}
+
+    def as_judge(self) -> Self:
+        """The same oracle, reading every pair in both orders."""
+        return self
+
+    def economies(self) -> Mapping[str, object]:
+        """The settings by which it reads less than every pair in both orders: key -> value."""
+        return {}
+
+    def num_readings(self, num_responses: int) -> int:
+        """Ordered pairs of a prompt on which it gives a verdict of its own."""
+        return num_responses * (num_responses - 1)
+
+    def needs(self, key: str) -> None:
+        """Refuse a setting that is empty.
+
+        Raises:
+            SettingsError: If it is.
+        """
+        if not getattr(self, key):
+            raise SettingsError(f"{key}: `{self.kind}` needs one", hint=self.about)
+
+
+@dataclass(frozen=True)
+class WeightsSettings(KindSettings):
+    """An oracle with weights.
+
+    Attributes:
+        model: Folder or hub id.
+        revision: Branch, tag or commit of a hub id; the commit is part of the oracle's name and of what identifies it.
+        batch_size: Longest rows in one forward pass; more where they are shorter.
+        dtype: Floating-point type of the weights.
+    """
+
+    model: str = ""
+    revision: str = ""
+    batch_size: int = 64
+    dtype: str = "float32"
+
+    def __post_init__(self) -> None:
+        self.needs("model")
+        if self.batch_size < 1:
+            raise SettingsError(f"batch_size: {self.batch_size} is less than 1")
+        if self.dtype not in DTYPES:
+            raise SettingsError(f"dtype: unknown dtype `{self.dtype}`", hint=f"known: {', '.join(DTYPES)}")
+        super().__post_init__()
+
+    @property
+    def source(self) -> Source:
+        """Where the weights lie."""
+        return Source(self.model, self.revision)
+
+    def sources(self) -> Mapping[str, Source]:
+        return {"model": self.source}
+
+    def full_name(self) -> str:
+        """Kind, and what identifies the weights: `kind:folder@content` or `kind:owner/name@commit`."""
+        return f"{self.kind}:{self.source.name}@{self.source.short_digest()}"
+
+
+@dataclass(frozen=True)
+class PairSettings(WeightsSettings):
+    """An oracle that reads two responses at once.
+
+    Attributes:
+        orders: In which orders a pair is shown, a name in `ORDERS`.
+    """
+
+    orders: str = "both"
+
+    def __post_init__(self) -> None:
+        lookup(ORDERS, self.orders, "choice of orders")
+        super().__post_init__()
+
+    def as_judge(self) -> Self:
+        return replace(self, orders="both")
+
+    def economies(self) -> Mapping[str, object]:
+        return {"orders": self.orders} if self.orders != "both" else {}
+
+    def num_readings(self, num_responses: int) -> int:
+        pairs = num_responses * (num_responses - 1) // 2
+        return pairs * (2 if self.orders == "both" else 1)
+
+
+def check_max_length(max_length: int) -> None:
+    """Refuse a length that has no room for prompt and response.
+
+    Raises:
+        SettingsError: If it has none.
+    """
+    if max_length < MIN_LENGTH:
+        raise SettingsError(f"max_length: {max_length} is less than {MIN_LENGTH}")
