@@ -9,10 +9,13 @@ import torch
 from transformers import AutoModelForSequenceClassification, BertConfig, LlamaConfig
 
 from fairplay.errors import DataError
+from fairplay.oracles.calibrating import fitted_temperature
+from fairplay.oracles.facts import OracleFacts, write_facts
 from fairplay.oracles.kinds.reward_model import RewardModelSettings
 from fairplay.oracles.reward_model import fit
+from fairplay.oracles.rule import RuleOracle
 from fairplay.oracles.table import build_oracle
-from models.tiny import ROPE, SIZES, make_tokenizer
+from models.tiny import ROPE, SIZES, make_model, make_tokenizer
 from oracles.tiny import group_of, make_groups
 
 
@@ -93,9 +96,84 @@ def test_the_prompt_loses_its_beginning_and_the_response_its_end_but_not_the_las
     assert fit((1,), tuple(range(2, 12)), max_length=4).ids == (1, 2, 3, 11)
 
 
-def test_several_labels_are_no_preference(tmp_path):
-    with pytest.raises(DataError, match="has 3 labels, a reward model has one"):
+def test_several_labels_are_no_preference_without_weights(tmp_path):
+    with pytest.raises(DataError, match="has 3 labels, and label_weights for 1"):
         build(save_reward_model(tmp_path / "classes", num_labels=3))
+
+
+def test_several_labels_are_summed_by_their_weights(tmp_path):
+    folder = save_reward_model(tmp_path / "objectives", num_labels=3)
+    group = group_of("red", "green green cat", "seven")
+    weights = (0.5, 2.0, -1.0)
+    parts = [build(folder, label_weights=one).pair_logits([group])[0] for one in np.eye(3).tolist()]
+    (judged,) = build(folder, label_weights=weights).pair_logits([group])
+    expected = sum(weight * np.asarray(part.pair_logits) for weight, part in zip(weights, parts, strict=True))
+    np.testing.assert_allclose(judged.pair_logits, expected, atol=1e-5)
+
+
+def test_what_oracle_json_says_is_kept_with_the_weights(tmp_path):
+    folder = save_reward_model(tmp_path / "objectives", num_labels=2)
+    write_facts(folder, OracleFacts(temperature=0.02, label_weights=(1.0, -1.0)))
+    kept, said = build(folder, temperature=3.0), build(folder, label_weights=(1.0, -1.0))
+    assert kept.temperature == pytest.approx(0.06)
+    group = group_of("red", "green")
+    assert kept.pair_logits([group]) == said.pair_logits([group])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"temperature": 0}', "temperature must be a positive number, not 0"),
+        ('{"temperature": "1"}', "temperature must be a positive number"),
+        ('{"temperatur": 1}', "unknown key `temperatur`"),
+        ('{"label_weights": [1, "x"]}', "label_weights must be a list of numbers"),
+        ("[1]", "holds no JSON object"),
+        ("{", "can't be read"),
+    ],
+)
+def test_a_damaged_oracle_json_is_refused(text, message, tmp_path):
+    folder = save_reward_model(tmp_path / "reward")
+    (folder / "oracle.json").write_text(text)
+    with pytest.raises(DataError, match=message):
+        build(folder)
+
+
+def test_a_bounded_score_gets_probabilities_by_a_fitted_temperature(tmp_path):
+    """Scores within [0, 1], labels that follow a Bradley-Terry model of 50 nats a point: T is near 1 / 50."""
+    draw = np.random.default_rng(0)
+    quality = {f"text {number}": float(score) for number, score in enumerate(draw.uniform(0.4, 0.6, 400))}
+    oracle = RuleOracle(lambda prompt, text: quality[text], identity="bounded")
+    groups, labels = [], []
+    for number in range(0, 400, 2):
+        one, other = f"text {number}", f"text {number + 1}"
+        wins = draw.random() < 1 / (1 + np.exp(-50 * (quality[one] - quality[other])))
+        groups.append(group_of(one, other, prompt_id=str(number)))
+        labels.append((1.0, 0.0) if wins else (0.0, 1.0))
+    assert fitted_temperature(oracle, groups, labels) == pytest.approx(1 / 50, rel=0.35)
+    with pytest.raises(DataError, match="no pair is labelled"):
+        fitted_temperature(oracle, groups, [(1.0, 1.0)] * len(groups))
+
+
+def test_an_architecture_that_is_not_in_transformers_is_never_replaced_by_another(tmp_path):
+    folder = save_reward_model(tmp_path / "armo")
+    config = json.loads((folder / "config.json").read_text())
+    config |= {
+        "architectures": ["LlamaForRewardModelWithGating"],
+        "auto_map": {"AutoModelForSequenceClassification": "modeling_custom.LlamaForRewardModelWithGating"},
+    }
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(DataError, match="LlamaForRewardModelWithGating is no architecture of transformers") as refused:
+        build(folder)
+    assert "never run" in refused.value.message
+    assert "kind: recorded" in refused.value.hint
+
+
+def test_a_language_model_is_no_reward_model_with_a_random_head(tmp_path):
+    tokenizer = make_tokenizer("starter")
+    make_model("llama").save_pretrained(tmp_path / "policy")
+    tokenizer.save_pretrained(tmp_path / "policy")
+    with pytest.raises(DataError, match=r"is no reward model, it has no score\.weight"):
+        build(tmp_path / "policy")
 
 
 def test_what_is_not_there_is_refused(tmp_path):

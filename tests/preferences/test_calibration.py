@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
-from fairplay.preferences.calibration import MAX_TEMPERATURE, MIN_TEMPERATURE, fit_temperature
+from fairplay.preferences.calibration import MAX_TEMPERATURE, MIN_TEMPERATURE, fit_score_temperature, fit_temperature
 
 
 @pytest.mark.parametrize("temperature", [0.4, 1.0, 3.0])
@@ -35,3 +35,13 @@ def test_labels_that_can_not_fix_it_give_the_bounds():
 def test_nothing_and_what_is_no_number_are_refused(logits):
     with pytest.raises(ValueError, match="finite logits"):
         fit_temperature(np.asarray(logits))
+
+
+def test_a_temperature_of_scores_has_their_unit():
+    draws = np.random.default_rng(1)
+    logits = draws.normal(scale=3, size=4000)
+    chosen = np.where(draws.random(4000) < expit(logits), logits, -logits)
+    assert fit_score_temperature(chosen / 1000) == pytest.approx(fit_temperature(chosen) / 1000, rel=1e-4)
+    assert fit_score_temperature(np.zeros(3)) == 1.0
+    with pytest.raises(ValueError, match="finite"):
+        fit_score_temperature(np.asarray([]))

@@ -1,22 +1,20 @@
-"""The reward-model oracle: a Hugging Face sequence classifier with one logit for prompt and response.
+"""The reward-model oracle: a Hugging Face sequence classifier reads prompt and response, and gives it a score.
 
-Left out: several logits a text, and weights that need their own code (`trust_remote_code`). Floor 4.
+Several labels (objectives) are summed with weights. Left out: loading (`reward_loading.py`). Floor 4.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Self
 
 import torch
-from transformers import AutoModelForSequenceClassification
 
 from fairplay.errors import DataError
 from fairplay.models.chat import ChatEncoder, ChatRefused
-from fairplay.models.loading import configure_threads, load_tokenizer, resolve_device
-from fairplay.models.settings import ModelSettings
 from fairplay.oracles.batching import length_batches, pad_right, token_budget
 from fairplay.oracles.contract import scores_to_group
 from fairplay.oracles.kinds.reward_model import RewardModelSettings
+from fairplay.oracles.reward_loading import RewardClassifier, load_classifier
 from fairplay.progress import progress
 from fairplay.records import PreferenceGroup, Prompt, ResponseGroup
 
@@ -37,8 +35,7 @@ class RewardModelOracle:
     are tokenised as a pair, as such classifiers are trained.
 
     Args:
-        model: A classifier with one label, on its device.
-        tokenizer: Its tokenizer.
+        found: Classifier and tokenizer.
         name: Kind and identity.
         temperature: Points of reward that make odds of e to 1.
         max_length: Tokens read of prompt and response together.
@@ -46,17 +43,14 @@ class RewardModelOracle:
     """
 
     def __init__(
-        self, model: Any, tokenizer: Any, *, name: str, temperature: float, max_length: int, max_tokens: int
+        self, found: RewardClassifier, *, name: str, temperature: float, max_length: int, max_tokens: int
     ) -> None:
-        if model.config.num_labels != 1:
-            raise DataError(
-                f"{name} has {model.config.num_labels} labels, a reward model has one",
-                hint="classes are no preferences; use a model trained with `num_labels=1`",
-            )
+        model, tokenizer = found.model, found.tokenizer
         if model.config.pad_token_id is None:  # decoder classifiers look for the last token that is no padding
             pad_id = tokenizer.pad_token_id
             model.config.pad_token_id = tokenizer.eos_token_id if pad_id is None else pad_id
         self.model, self.tokenizer = model.eval(), tokenizer
+        self.label_weights = torch.tensor(found.label_weights, device=model.device)
         self.chat = ChatEncoder(tokenizer) if tokenizer.chat_template else None
         self.name, self.temperature = name, temperature
         self.max_length, self.max_tokens = max_length, max_tokens
@@ -66,25 +60,16 @@ class RewardModelOracle:
         """The reward model that the settings name, from a folder or the hub.
 
         Raises:
-            DataError: If there is no such folder or repository, or it is no sequence classifier with one label.
+            DataError: If there is no such folder or repository, or it is no reward model.
+            ServiceError: If it is a hub id, not in the cache, and the hub can't be reached.
         """
-        source, revision = settings.model, settings.source.commit()
-        tokenizer = load_tokenizer(source, revision=revision)
-        try:
-            model = AutoModelForSequenceClassification.from_pretrained(
-                source, dtype=getattr(torch, settings.dtype), revision=revision or None, use_safetensors=True
-            )
-        except (OSError, ValueError, KeyError) as error:
-            raise DataError(f"{source}: no reward model could be loaded: {str(error).splitlines()[0]}") from error
-        configure_threads(sum(parameter.numel() for parameter in model.parameters()))
-        model = model.to(resolve_device(ModelSettings()))
+        found = load_classifier(settings)
         return cls(
-            model,
-            tokenizer,
+            found,
             name=settings.full_name(),
-            temperature=settings.temperature,
+            temperature=found.temperature * settings.temperature,
             max_length=settings.max_length,
-            max_tokens=token_budget(settings.batch_size, settings.max_length, model.device),
+            max_tokens=token_budget(settings.batch_size, settings.max_length, found.model.device),
         )
 
     @torch.inference_mode()
@@ -133,8 +118,8 @@ class RewardModelOracle:
         if "token_type_ids" in self.tokenizer.model_input_names and self.chat is None:
             starts = torch.tensor([row.num_prompt_tokens for row in rows], device=device)
             inputs["token_type_ids"] = (torch.arange(ids.shape[1], device=device) >= starts[:, None]).long() * mask
-        logits: list[float] = self.model(**inputs).logits[:, 0].float().tolist()
-        return logits
+        scores: list[float] = (self.model(**inputs).logits.float() @ self.label_weights).tolist()
+        return scores
 
 
 def fit(prompt_ids: tuple[int, ...], response_ids: tuple[int, ...], *, max_length: int) -> ScoredRow:

@@ -36,3 +36,23 @@ def fit_temperature(chosen_logits: NDArray[np.floating]) -> float:
     found = minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-10})
     best = min((*bounds, float(found.x)), key=loss)
     return float(np.exp(best))
+
+
+def fit_score_temperature(chosen_logits: NDArray[np.floating]) -> float:
+    """The same for logits of any unit, such as differences of a score within 0 and 1.
+
+    Args:
+        chosen_logits: As for `fit_temperature`, [pairs].
+
+    Returns:
+        T, within [0.05, 20] times the root mean square of the logits; 1 where all of them are 0.
+
+    Raises:
+        ValueError: If there is no pair, or a logit is not finite.
+    """
+    logits = np.asarray(chosen_logits, dtype=np.float64)
+    unit = float(np.sqrt(np.square(logits).mean())) if logits.size else 0.0
+    if not unit:
+        fit_temperature(logits)  # refuses what can't be fitted
+        return 1.0
+    return unit * fit_temperature(logits / unit)
