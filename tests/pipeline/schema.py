@@ -8,7 +8,7 @@ from fairplay.pipeline.results import SCHEMA_PATH
 
 SCHEMA = json.loads(SCHEMA_PATH.read_text())
 Draft202012Validator.check_schema(SCHEMA)
-_KINDS = {"run": "run", "comparison": "sides", "accuracy": "pairs", "training": "training"}
+_KINDS = {"run": "run", "comparison": "sides", "accuracy": "pairs", "training": "training", "judging": "judging"}
 
 
 def check(document):

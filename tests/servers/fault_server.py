@@ -5,6 +5,7 @@ was asked is recorded, by question.
 """
 
 import json
+import re
 import threading
 import time
 from collections import Counter
@@ -22,6 +23,14 @@ def say_ok(body: dict[str, Any]) -> dict[str, Any]:
     top = [{"token": "m", "logprob": -0.1}, {"token": "M", "logprob": -2.4}][: body.get("top_logprobs", 0)]
     content = [{"token": "m", "logprob": -0.1, "top_logprobs": top}] if body.get("logprobs") else None
     return {"text": "m", "logprobs": content, "finish_reason": "stop"}
+
+
+def script_of(question: str) -> list[str]:
+    """The behaviours that a question asks for: at its start in brackets, or anywhere as <<500,ok>>."""
+    if question.startswith("["):
+        return question.split("]")[0].lstrip("[").split(",")
+    found = re.search(r"<<([\w,]+)>>", question)
+    return found[1].split(",") if found else ["ok"]
 
 
 class FaultServer:
@@ -47,7 +56,7 @@ def _handler(server: FaultServer) -> type[BaseHTTPRequestHandler]:
             raw = self.rfile.read(int(self.headers["Content-Length"]))
             body = json.loads(raw)
             question = body["messages"][-1]["content"]
-            script = question.split("]")[0].lstrip("[").split(",") if question.startswith("[") else ["ok"]
+            script = script_of(question)
             with server.lock:
                 turn = server.asked[question]
                 server.asked[question] += 1

@@ -1,0 +1,79 @@
+"""`fairplay judge` as a user runs it: numbers on stdout, resumed after kill -9 without paying twice."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from fairplay.cli.main import run
+from servers.fault_server import fault_server
+from servers.judges import length_judge
+
+
+@pytest.fixture
+def command(tmp_path):
+    def build(server, *more):
+        sides = []
+        for name, text in (("ours", "a longer text"), ("theirs", "a text")):
+            rows = [{"instruction": f"Say {i}.", "output": f"{text} {i}", "generator": name} for i in range(40)]
+            (tmp_path / f"{name}.json").write_text(json.dumps(rows))
+            sides.append(str(tmp_path / f"{name}.json"))
+        paths = ["--outputs", sides[0], "--baseline", sides[1], "--out", str(tmp_path / "out")]
+        settings = [f"--set=judge.server.base_url={server.url}", "--set=judge.server.model=judge"]
+        return ["judge", *paths, *settings, "--set=num_bootstrap=200", *more]
+
+    return build
+
+
+def test_it_tells_the_win_rate_and_the_account(command, capsys, tmp_path):
+    with fault_server(length_judge()) as server:
+        assert run(command(server, "--protocol", "alpaca-eval")) == 0
+        told = capsys.readouterr().out
+        assert "40 = 40 judged + 0 identical" in told
+        assert "66.8 %" in told  # sigmoid(0.7)
+        assert run(command(server, "--protocol", "alpaca-eval", "--dry-run", "--format", "json")) == 0
+    assert json.loads(capsys.readouterr().out)["cached"] == 40
+    assert run(["alpaca-eval", str(tmp_path / "out" / "annotations.json"), "--lc", "minimal", "--format", "json"]) == 0
+    (official,) = json.loads(capsys.readouterr().out)
+    assert official["win_rate"] == pytest.approx(66.82, abs=0.01)
+
+
+def test_a_server_that_is_gone_is_exit_code_5(command, capsys):
+    with fault_server() as server:
+        line = command(server, "--protocol", "pair", "--set=judge.server.max_attempts=1")
+    assert run(line) == 5
+    assert "20 requests in a row failed" in capsys.readouterr().err
+
+
+def test_a_missing_key_is_exit_code_2_and_names_the_variable(command, capsys, monkeypatch):
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    with fault_server() as server:
+        code = run([*command(server, "--protocol", "pair"), "--set=judge.server.base_url=https://api.openai.com/v1"])
+    assert code == 2
+    assert "OPENAI_API_KEY is not set" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_after_kill_9_the_same_command_pays_for_the_rest_only(command, tmp_path):
+    with fault_server(length_judge()) as server:
+        server.delay = 0.2
+        line = [sys.executable, "-m", "fairplay", *command(server, "--protocol", "pair", "--format", "json")]
+        line.append("--set=judge.server.max_concurrency=2")
+        process = subprocess.Popen(line, stdout=subprocess.DEVNULL)
+        while len(server.asked) < 20 and process.poll() is None:
+            time.sleep(0.01)
+        os.kill(process.pid, signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL
+        server.delay = 0.0
+        told = json.loads(subprocess.run(line, capture_output=True, text=True, check=True).stdout)
+        before = server.asked.total()
+        again = json.loads(subprocess.run(line, capture_output=True, text=True, check=True).stdout)
+    assert told["games"] == again["games"] == told["games"] | {"requested": 80, "ok": 80}
+    assert before <= 80 + 2
+    assert server.asked.total() == before
+    assert told["comparison"] == again["comparison"]
+    assert told["account"]["cached"] >= 18

@@ -1,0 +1,78 @@
+"""The LLM judge as an oracle, against a real server on this machine."""
+
+from math import log
+
+import pytest
+
+from fairplay.evaluation.judging import JUDGE_FAILED, judge_groups
+from fairplay.oracles.judge_settings import JudgeSettings, build_judge
+from fairplay.oracles.llm_judge import SURE_LOGIT, LlmJudgeOracle
+from fairplay.records import Message, Prompt, Response, ResponseGroup
+from fairplay.servers.settings import ServerSettings
+from servers.fault_server import fault_server
+from servers.judges import length_judge, said
+
+
+def oracle_of(server, **settings):
+    judge = JudgeSettings(ServerSettings("judge", server.url, timeout=2.0, max_attempts=1), **settings)
+    return LlmJudgeOracle(build_judge(judge), temperature=1.0)
+
+
+def group(*texts, name="p"):
+    prompt = Prompt(name, (Message("user", f"Question {name}?"),))
+    return ResponseGroup(prompt, tuple(Response(text) for text in texts))
+
+
+def test_logits_are_the_servers_and_both_orders_are_kept():
+    with fault_server(length_judge(bias=0.5)) as server:
+        (judged,) = oracle_of(server).pair_logits([group("long response", "short", "short")])
+    assert judged.pair_logits[0][1] == pytest.approx(0.8 + 0.5)
+    assert judged.pair_logits[1][0] == pytest.approx(-0.8 + 0.5)
+    assert judged.pair_logits[1][2] == judged.pair_logits[2][1] == 0.0
+    assert sum(server.asked.values()) == 2  # equal texts are not compared, equal questions asked once
+
+
+def test_a_failure_is_no_tie_and_no_loss_but_a_missing_pair_that_is_counted():
+    bad = "<<500>> broken"
+    with fault_server(length_judge()) as server:
+        oracle = oracle_of(server)
+        ours = [group("much longer", name="a"), group(bad, name="b")]
+        theirs = [group("short", name="a"), group("short", name="b")]
+        judged = judge_groups(oracle, ours, theirs)
+        accounting = oracle.accounting()
+    assert [item.prompt_id for item in judged.judgements] == ["a"]
+    assert [(item.id, item.reason) for item in judged.dropped] == [("b", JUDGE_FAILED)]
+    assert oracle.failures == {"server error": 2}
+    assert (accounting.requested, accounting.ok, accounting.failures) == (4, 2, {"server error": 2})
+
+
+def test_without_log_probs_words_are_read_and_stay_finite():
+    with fault_server(lambda body: said("A")) as server:
+        (judged,) = oracle_of(server, log_probs=False).pair_logits([group("one", "two")])
+    assert judged.pair_logits[0][1] == judged.pair_logits[1][0] == SURE_LOGIT
+    assert "logprobs" not in server.bodies[0]
+
+
+def test_a_server_without_log_probs_fails_every_question_unless_words_were_asked_for():
+    with fault_server(lambda body: said("A")) as server:
+        oracle = oracle_of(server)
+        (judged,) = oracle.pair_logits([group("one", "two")])
+    assert judged.pair_logits[0][1] is None
+    assert oracle.failures == {"no log-probs": 2}
+
+
+def test_little_mass_is_a_failure():
+    def talk(body):
+        top = [{"token": "Well", "logprob": log(0.9)}, {"token": "A", "logprob": log(0.1)}]
+        return {**said("Well"), "logprobs": [{**top[0], "top_logprobs": top}]}
+
+    with fault_server(talk) as server:
+        oracle = oracle_of(server)
+        oracle.pair_logits([group("one", "two")])
+    assert oracle.failures == {"little probability on the verdicts": 2}
+
+
+def test_the_template_is_part_of_the_name():
+    with fault_server() as server:
+        names = {oracle_of(server, template=template).name for template in ("pair", "hh", "tldr-s", "tldr-c")}
+    assert len(names) == 4
