@@ -32,7 +32,7 @@ def call(size, sessions):
     return [json.loads(line) for line in done.stdout.splitlines()], done.stderr
 
 
-def train(folder, start, exact=True, dtype="float32", fail_on=None, kill_at=None, **options):
+def train(folder, start, exact=True, dtype="float32", nf4=False, fail_on=None, kill_at=None, **options):
     """A training; rank `fail_on` fails on its own, rank 0 is killed when it is asked for the `kill_at`-th time."""
     asked = 0
 
@@ -45,7 +45,7 @@ def train(folder, start, exact=True, dtype="float32", fail_on=None, kill_at=None
             raise MemoryError("this rank alone")
         return False
 
-    options["model_settings"] = EXACT if exact else replace(EXACT, dtype=dtype)
+    options["model_settings"] = EXACT if exact and not nf4 else replace(EXACT, dtype=dtype, load_in_4bit=nf4)
     run(Path(folder), start, should_stop=should_stop, **options)
 
 
@@ -98,20 +98,27 @@ def _is_near(one, other):
     return one == other or abs(one - other) < 1e-9 * max(1.0, abs(other))
 
 
-def _rank(rank, size, tasks, port):
+def join(rank, size, port):
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "RANK": str(rank), "WORLD_SIZE": str(size)}
     torch.set_num_threads(1)
     dist.init_process_group("gloo")
+
+
+def _rank(rank, size, tasks, port):
+    join(rank, size, port)
     for name, arguments in tasks:
         {"train": train, "refused": refused, "gradients": gradients}[name](**arguments)
     dist.destroy_process_group()
 
 
-def _session(size, tasks):
+def free_port():
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    children = []
+        return free.getsockname()[1]
+
+
+def _session(size, tasks):
+    port, children = free_port(), []
     for rank in range(size):
         child = os.fork()
         if not child:

@@ -4,6 +4,7 @@ Left out: which layers learn what (`training/`). peft is an extra; without it ev
 that installs it. Floor 3.
 """
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
@@ -156,6 +157,7 @@ def kept_adapter(base: "PreTrainedModel", folder: str, settings: AdapterSettings
 
 
 def _peft() -> Any:
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # peft imports it, and it tells of kernels it would like
     try:
         import peft
     except ImportError as error:

@@ -68,6 +68,12 @@ def state_bytes(parameter: Tensor) -> int:
     return total
 
 
+def largest_whole(model: nn.Module) -> int:
+    """Bytes of the largest weight of 4 bits once its numbers are written out, as they are for each product."""
+    states: list[Any] = [getattr(p, "quant_state", None) for p in model.parameters()]
+    return max((state.shape.numel() * state.dtype.itemsize for state in states if state is not None), default=0)
+
+
 def whole_copy(model: "PreTrainedModel") -> "PreTrainedModel":
     """A copy of the model with all of its weights whole, adapters merged, in the dtype of its other weights.
 

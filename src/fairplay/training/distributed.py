@@ -15,13 +15,14 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.nn import Module
+from torch.nn import Module, Parameter
 from transformers import PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from fairplay.errors import FairplayError, SettingsError
 from fairplay.models.layouts import Row
 from fairplay.models.loading import Policy
+from fairplay.models.quantised import is_quantised_weight
 from fairplay.models.token_logps import RowScores, score_rows
 from fairplay.training.settings import TrainingSettings
 
@@ -132,8 +133,15 @@ def of_all_ranks(settings: TrainingSettings, ranks: Ranks) -> TrainingSettings:
     return replace(settings, gradient_accumulation_steps=accumulation) if ranks.size > 1 else settings
 
 
+def is_shardable(tensor: Tensor) -> bool:
+    """Whether a tensor of the model is spread over the ranks: parameters are, unless they are codes of 4 bits."""
+    return isinstance(tensor, Parameter) and not is_quantised_weight(tensor)
+
+
 def shard(model: PreTrainedModel, ranks: Ranks) -> None:
     """Spread the weights over the ranks in place, a group of its own for each layer; gradients are summed.
+
+    Weights of 4 bits don't learn and can't be cut; every rank keeps them whole.
 
     Args:
         model: The same on every rank, with adapters if it trains any; afterwards only `score` may run it.
@@ -145,10 +153,11 @@ def shard(model: PreTrainedModel, ranks: Ranks) -> None:
     from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
 
     mesh = init_device_mesh(next(model.parameters()).device.type, (ranks.size,))
+    everywhere = {parameter for parameter in model.parameters() if not is_shardable(parameter)}
     for module in list(model.modules()):
         if isinstance(module, GradientCheckpointingLayer):
-            fully_shard(module, mesh=mesh)
-    fully_shard(model, mesh=mesh)
+            fully_shard(module, mesh=mesh, ignored_params=everywhere)
+    fully_shard(model, mesh=mesh, ignored_params=everywhere)
     for module in model.modules():
         if isinstance(module, FSDPModule):
             # Losses are shares of the whole step's already, so that the mean over ranks would be too small.

@@ -31,12 +31,13 @@ from fairplay.training.fingerprint import training_fingerprint
 from fairplay.training.frozen import ANCHOR, NEGATIVE, POSITIVE, frozen_models, token_weights
 from fairplay.training.guard import check_objective, needs_live_reference
 from fairplay.training.held_out import held_out_pairs
-from fairplay.training.memory import MemoryWatch, estimate_memory, largest_micro_batch, log_estimate, memory_report
+from fairplay.training.memory import estimate_memory, largest_micro_batch, log_estimate, memory_report
 from fairplay.training.plan import StepPlan, longest_row, plan_division, plan_steps
 from fairplay.training.reading import Reading
 from fairplay.training.reference import LogpsFile, Scorer
 from fairplay.training.reference_rows import reference_rows, used_examples
 from fairplay.training.renewal import Mixture, PolicyItself, Renewal, Successor, renewal_period
+from fairplay.training.room import MemoryWatch, check_room, free_bytes
 from fairplay.training.settings import ImportanceSettings, TrainingSettings
 from fairplay.training.start import StartLogps, StartRows, TrainingModels, start_logps, training_models
 from fairplay.training.stepping import Learner
@@ -96,7 +97,7 @@ def train(
         SettingsError: If settings do not go with the objective, the model or each other.
         DataError: If there is nothing to train on, examples lack what the objective needs, the start is not the
             reference, or a loss or gradient is not finite.
-        ResourceError: If an optional package is missing, or the disk is full.
+        ResourceError: If an optional package is missing, memory can't be enough, or the disk is full.
         Preempted: If asked to stop; the same call goes on from there.
     """
     ranks = current_ranks()
@@ -140,8 +141,16 @@ def train(
     policy = make_trainable(policy, settings, seed=seed)
     live = _live_reference(policy, models, objective, settings, model_settings)
     second = None if live is policy.model else live
-    batch = largest_micro_batch(plan, division, data.train, layout=layout)
-    estimate = estimate_memory(policy.model, settings, batch, layout=layout, reference=second, num_ranks=ranks.size)
+    batch, most = largest_micro_batch(plan, division, data.train, layout=layout)
+    estimate = estimate_memory(
+        *(policy.model, settings, batch),
+        layout=layout,
+        reference=second,
+        num_ranks=ranks.size,
+        accumulates=most > 1,
+    )
+    with ranks.same_fate():
+        check_room(estimate, free_bytes(policy.model.device), settings, model_settings)
     shard(policy.model, ranks)
     drops_at_start = settings.lora_dropout > 0 and not is_fresh  # fresh adapters change nothing, whatever is dropped
     starts_at_reference = models.starts_at_reference and objective.needs_reference and not drops_at_start

@@ -1,19 +1,16 @@
 """Memory of a training: what it should take, told before the first step, and beside it what it took.
 
 What is kept for the backward pass is not reckoned from a list of architectures: three short rows run through the model
-itself, and what autograd saves is counted. Left out: the process itself, a second pass's tensors (anchor rows,
-divergences), and what allocators lose between blocks. Floor 5.
+itself, and what autograd saves is counted. Left out: what memory there is (`room.py`), the process itself, a second
+pass's tensors (anchor rows, divergences), and what allocators lose between blocks. Floor 5.
 
 What a trained weight takes, in bytes: 4 in bfloat16 or 8 in float32 with its gradient; 8, 2 (8 bits) or 1 (4 bits) for
 Adam's states, 4 for RMSprop's; 2 for the lower half of a bfloat16 weight. 8 billion with AdamW of 8 bits: 60 GiB.
 """
 
-import ctypes
 import logging
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,12 +19,15 @@ from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 from torch.nn import Module
 from transformers import PreTrainedModel
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from fairplay.models.body import causal_model, hidden_states
 from fairplay.models.encoding import EncodedExample
 from fairplay.models.head import KEPT_BYTES
 from fairplay.models.layouts import RowLayout, group_tokens, lay_rows
+from fairplay.models.quantised import largest_whole, state_bytes
 from fairplay.training.batches import example_rows
+from fairplay.training.distributed import is_shardable
 from fairplay.training.plan import Division, StepPlan
 from fairplay.training.reading import TILE, autocast
 from fairplay.training.settings import TrainingSettings
@@ -45,7 +45,10 @@ class MemoryEstimate:
 
     Attributes:
         weights: Parameters and buffers of the policy, and of a reference that stays in memory.
-        gradients: Of what is trained; all of them are there while the second micro-batch of a step is computed.
+        gathered: Of a sharded policy, what is whole while it is used: two layers and all that lies around them, with
+            the gradients that are about to be summed over the processes.
+        gradients: Of what is trained; all of them are there while the second micro-batch of a step is computed. Those
+            of a sharded policy stay whole until the step's last micro-batch, where there are several.
         optimizer: Its states, and the lower halves of weights in bfloat16.
         activations: Kept by the model's body for the backward pass of the largest micro-batch, and one layer's work.
         head: Logits held at a time, and the gradient of the head's weight.
@@ -53,6 +56,7 @@ class MemoryEstimate:
     """
 
     weights: int
+    gathered: int
     gradients: int
     optimizer: int
     activations: int
@@ -62,7 +66,8 @@ class MemoryEstimate:
     @property
     def peak(self) -> int:
         """All that is there at once."""
-        return self.weights + self.gradients + self.optimizer + max(self.activations + self.head, self.update)
+        in_a_pass = self.gathered + self.activations + self.head
+        return self.weights + self.gradients + self.optimizer + max(in_a_pass, self.update)
 
 
 def _blocks(count: int, size: int, *, bits: int, block: int) -> int:
@@ -105,6 +110,7 @@ def estimate_memory(
     layout: str,
     reference: Module | None = None,
     num_ranks: int = 1,
+    accumulates: bool = True,
 ) -> MemoryEstimate:
     """What a training should take at its peak, in each process.
 
@@ -115,13 +121,17 @@ def estimate_memory(
         layout: How its rows lie in the model's input, a name in `models.layouts.LAYOUTS`.
         reference: A second model that stays in memory, in every process.
         num_ranks: Processes that hold a part each of the policy, its gradients and its optimiser's state.
+        accumulates: Whether some step has several micro-batches in a process.
     """
     trained = [p for p in model.parameters() if p.requires_grad]
     laid = lay_rows(example_rows(examples), layout, prompt_tokens=settings.prompt_loss_weight > 0)
-    of_reference = sum(tensor.nbytes for tensor in _tensors(reference)) if reference is not None else 0
+    of_reference = sum(map(_bytes, _tensors(reference))) if reference is not None else 0
+    everywhere = [tensor for tensor in _tensors(model) if num_ranks == 1 or not is_shardable(tensor)]
+    whole = sum(map(_bytes, everywhere))
     return MemoryEstimate(
-        weights=sum(tensor.nbytes for tensor in _tensors(model)) // num_ranks + of_reference,
-        gradients=sum(p.nbytes for p in trained) // num_ranks,
+        weights=whole + (sum(map(_bytes, _tensors(model))) - whole) // num_ranks + of_reference,
+        gathered=_gathered(model) if num_ranks > 1 else 0,
+        gradients=sum(p.nbytes for p in trained) // (1 if accumulates else num_ranks),
         optimizer=optimizer_bytes(trained, settings.optim) // num_ranks,
         activations=_activations(model, laid, bf16=settings.bf16),
         head=_head(model, len(laid.target), bf16=settings.bf16),
@@ -131,12 +141,17 @@ def estimate_memory(
 
 def largest_micro_batch(
     plan: StepPlan, division: Division, examples: Sequence[EncodedExample], *, layout: str
-) -> list[EncodedExample]:
-    """The examples of the first pass's micro-batch, of any rank, of which the model reads the most tokens."""
+) -> tuple[list[EncodedExample], int]:
+    """The examples of the first pass's micro-batch, of any rank, of which the model reads the most tokens.
+
+    Returns:
+        These examples, and how many micro-batches a rank has in a step, at most.
+    """
     steps = [step for _, step in plan.steps(0, min(plan.per_epoch, plan.num_steps))]
-    batches = [batch for step in steps for share in division.shares(step) for batch in share if batch]
+    shares = [share for step in steps for share in division.shares(step)]
+    batches = [batch for share in shares for batch in share if batch]
     largest = max(batches, key=lambda batch: _num_tokens([examples[index] for index in batch], layout))
-    return [examples[index] for index in largest]
+    return [examples[index] for index in largest], max(map(len, shares))
 
 
 def _num_tokens(examples: Sequence[EncodedExample], layout: str) -> int:
@@ -149,6 +164,29 @@ def _num_tokens(examples: Sequence[EncodedExample], layout: str) -> int:
 def _tensors(model: Module) -> list[Tensor]:
     """Parameters and buffers, shared ones once."""
     return [*model.parameters(), *model.buffers()]
+
+
+def _bytes(tensor: Tensor) -> int:
+    return tensor.nbytes + state_bytes(tensor)
+
+
+def _gathered(model: Module) -> int:
+    """What lies around the layers and two of them as they are used, one more as it is sent, their gradients."""
+    layers = [_shardable(module) for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
+    inside = {id(parameter) for layer in layers for parameter in layer}
+    around = [parameter for parameter in _shardable(model) if id(parameter) not in inside]
+    largest = max(layers, key=_sum_bytes, default=[])
+    learning = [parameter for parameter in (*around, *largest) if parameter.requires_grad]
+    sent = max(_sum_bytes(around), _sum_bytes(largest))
+    return _sum_bytes([*around, *largest, *largest, *learning]) + sent
+
+
+def _shardable(module: Module) -> list[Tensor]:
+    return [parameter for parameter in module.parameters() if is_shardable(parameter)]
+
+
+def _sum_bytes(tensors: Iterable[Tensor]) -> int:
+    return sum(tensor.nbytes for tensor in tensors)
 
 
 def _activations(model: PreTrainedModel, laid: RowLayout, *, bf16: bool) -> int:
@@ -175,7 +213,7 @@ def _activations(model: PreTrainedModel, laid: RowLayout, *, bf16: bool) -> int:
     whole = all_rows()
     for module in layers:
         module.training = True
-    return max(0, int(kept + whole / num_layers))
+    return max(0, int(kept + whole / num_layers)) + largest_whole(model)
 
 
 def _saved_bytes(model: PreTrainedModel, length: int, *, bf16: bool) -> int:
@@ -213,54 +251,6 @@ def _update(trained: Sequence[Tensor], optim: str) -> int:
     if optim in together and trained[0].is_cuda and not any(p.dtype is torch.bfloat16 for p in trained):
         return sum(p.nbytes for p in trained)
     return _SCRATCH_COPIES * 4 * max(p.numel() for p in trained)
-
-
-class MemoryWatch:
-    """Reads how much memory the steps of a training take: what CUDA hands out, or by how much the process grows.
-
-    On a CPU it reads Linux's account of resident pages, after free memory was given back; elsewhere nothing is
-    measured. glibc's heap can hold half as much again in holes; `MALLOC_MMAP_THRESHOLD_=65536` in the environment
-    avoids that.
-    """
-
-    def __init__(self, device: torch.device, held: int) -> None:
-        """Begin before the first step.
-
-        Args:
-            device: Where the models live.
-            held: Bytes of the models, which are there by now; they are counted in.
-        """
-        self.device = device
-        self.held = held
-        self.before: int | None = None
-        if device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(device)
-            self.before = torch.cuda.memory_allocated(device)
-        elif device.type == "cpu" and _forget_peak():
-            self.before = _resident("VmRSS")
-
-    def peak(self) -> int | None:
-        """Bytes of the models and of all that came on top at the peak; None where this system does not tell."""
-        now = torch.cuda.max_memory_allocated(self.device) if self.device.type == "cuda" else _resident("VmHWM")
-        return None if now is None or self.before is None else now - self.before + self.held
-
-
-def _forget_peak() -> bool:
-    """Give free memory back and let the peak of resident pages begin anew; false where that can't be done."""
-    try:
-        ctypes.CDLL("libc.so.6").malloc_trim(0)
-        Path("/proc/self/clear_refs").write_text("5")
-    except (OSError, AttributeError):
-        return False
-    return True
-
-
-def _resident(entry: str) -> int | None:
-    try:
-        found = re.search(rf"{entry}:\s+(\d+) kB", Path("/proc/self/status").read_text())
-    except OSError:
-        return None
-    return 1024 * int(found[1]) if found else None
 
 
 def log_estimate(estimate: MemoryEstimate) -> None:
