@@ -15,7 +15,7 @@ from fairplay.oracles.settings import KINDS
 from fairplay.oracles.table import build_oracle
 from fairplay.preferences.win_matrix import win_matrix
 from oracles.test_reward_model import save_reward_model
-from oracles.tiny import group_of, make_groups, save_pair_model, save_ranker
+from oracles.tiny import group_of, make_groups, save_general_preference, save_pair_lm, save_pair_model, save_ranker
 
 RULE = RuleSettings(function="oracles.tiny:length_rule")
 
@@ -26,6 +26,8 @@ def oracles(tmp_path_factory):
     model = {
         "pair_model": save_pair_model(folder / "pair"),
         "pair_ranker": save_ranker(folder / "ranker"),
+        "pair_lm": save_pair_lm(folder / "lm"),
+        "general_preference": save_general_preference(folder / "general"),
         "reward_model": save_reward_model(folder / "reward"),
     }
     return {kind: build_oracle(RULE if kind == "rule" else KINDS[kind](model=str(model[kind]))) for kind in KINDS}
@@ -83,7 +85,7 @@ def test_every_oracle_reads_an_empty_response(oracles, kind):
 @pytest.mark.parametrize("kind", sorted(KINDS))
 def test_a_name_says_kind_and_identity(oracles, kind):
     assert oracles[kind].name.startswith(f"{kind}:")
-    assert oracles[kind].temperature == 1.0
+    assert oracles[kind].temperature == (0.1 if kind == "general_preference" else 1.0)
 
 
 @given(st.lists(st.floats(-50, 50), min_size=1, max_size=16), st.floats(0.1, 10))

@@ -5,7 +5,7 @@ import random
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import DebertaV2Config, DebertaV2Model, PreTrainedTokenizerFast
 
@@ -60,6 +60,32 @@ def make_pair_model(*, family: str = "llama", temperature: float = 1.0, max_leng
 def save_pair_model(folder: Path, **options) -> Path:
     folder.mkdir()
     make_pair_model(**options).save(folder)
+    return folder
+
+
+def save_pair_lm(folder: Path, *, style: str = "llama3", family: str = "llama") -> Path:
+    make_model(family).save_pretrained(folder)
+    make_tokenizer(style).save_pretrained(folder)
+    return folder
+
+
+def save_general_preference(
+    folder: Path, *, planes: int = 2, by_prompt: bool = True, published: bool = False, style: str = "llama3"
+) -> Path:
+    """A random general preference model; `published` keeps the heads among the backbone's weights."""
+    model = make_model("llama")
+    draw = torch.Generator().manual_seed(7)
+    size = model.config.hidden_size
+    heads = {"value_head.weight": torch.randn(2 * planes, size, generator=draw)}
+    if by_prompt:
+        heads["prompt_head.weight"] = torch.randn(planes, size, generator=draw)
+    model.save_pretrained(folder)
+    if published:
+        weights = load_file(folder / "model.safetensors")
+        save_file(weights | heads, folder / "model.safetensors", metadata={"format": "pt"})
+    else:
+        save_file(heads, folder / "preference_head.safetensors")
+    make_tokenizer(style).save_pretrained(folder)
     return folder
 
 

@@ -32,25 +32,29 @@ class OracleFacts:
     label_weights: tuple[float, ...] = ()
 
 
-def read_facts(source: Source) -> OracleFacts:
+def read_facts(source: Source, *, temperature: float = 1.0) -> OracleFacts:
     """The facts of a folder or hub id; the defaults where it has no `oracle.json`.
+
+    Args:
+        source: Where the weights are.
+        temperature: What it is where the file does not say.
 
     Raises:
         DataError: If the file is not what it should be; the message names the key.
     """
     path = Path(source.place).expanduser() / FACTS_FILE if source.is_local else _on_hub(source)
     if path is None or not path.is_file():
-        return OracleFacts()
+        return OracleFacts(temperature)
     document = read_document(path)
     unknown = sorted(document.keys() - OracleFacts.__dataclass_fields__.keys())
     if unknown:
         raise DataError(f"{path}: unknown key `{unknown[0]}`", hint="known: temperature, label_weights")
-    temperature, weights = document.get("temperature", 1.0), document.get("label_weights", [])
-    if not _is_number(temperature) or temperature <= 0:
-        raise DataError(f"{path}: the temperature must be a positive number, not {temperature!r}")
+    kept, weights = document.get("temperature", temperature), document.get("label_weights", [])
+    if not _is_number(kept) or kept <= 0:
+        raise DataError(f"{path}: the temperature must be a positive number, not {kept!r}")
     if not isinstance(weights, list) or not all(map(_is_number, weights)):
         raise DataError(f"{path}: label_weights must be a list of numbers, not {weights!r:.40}")
-    return OracleFacts(float(temperature), tuple(map(float, weights)))
+    return OracleFacts(float(kept), tuple(map(float, weights)))
 
 
 def write_facts(folder: Path, facts: OracleFacts) -> None:
@@ -66,9 +70,7 @@ def _on_hub(source: Source) -> Path | None:
     try:
         return hub_file(source, FACTS_FILE)
     except DataError:
-        logger.info("%s has no %s; its temperature is 1", source.place, FACTS_FILE)
+        logger.info("%s has no %s; its own temperature is taken", source.place, FACTS_FILE)
     except ServiceError:
-        logger.warning(
-            "%s: no %s in the cache, and the hub can't be asked; its temperature is 1", source.place, FACTS_FILE
-        )
+        logger.warning("%s: no %s in the cache, and the hub can't be asked", source.place, FACTS_FILE)
     return None

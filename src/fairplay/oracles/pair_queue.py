@@ -7,26 +7,30 @@ disk (`storage/shards.py`, some prompts at a time). Floor 4.
 
 from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations
-from typing import NamedTuple, Protocol
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from torch import Tensor
 
 from fairplay.oracles.batching import length_batches
-from fairplay.oracles.pair_encoding import EncodedTexts, PairRow
+from fairplay.oracles.pair_encoding import EncodedTexts
 from fairplay.preferences.win_matrix import group_logits
 from fairplay.progress import progress
 from fairplay.records import Message, PreferenceGroup, Prompt, ResponseGroup
 from fairplay.seeds import stable_seed
 
+E = TypeVar("E", bound=EncodedTexts)
+R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
 
-class PairReader(Protocol):
+
+class PairReader(Protocol[E, R_co]):
     """What a pair oracle reads: a prompt and texts as token ids, and two of the texts as one row."""
 
-    def encode(self, prompt: Prompt, texts: Sequence[str]) -> EncodedTexts: ...
+    def encode(self, prompt: Prompt, texts: Sequence[str]) -> E: ...
 
-    def row(self, encoded: EncodedTexts, first: int, second: int) -> PairRow: ...
+    def row(self, encoded: E, first: int, second: int) -> R_co: ...
 
-    def row_length(self, encoded: EncodedTexts, first: int, second: int) -> int: ...
+    def row_length(self, encoded: E, first: int, second: int) -> int: ...
 
 
 class _Pair(NamedTuple):
@@ -37,7 +41,7 @@ class _Pair(NamedTuple):
     second: int
 
 
-class _Known(NamedTuple):
+class _Known(NamedTuple, Generic[E]):
     """A prompt of the queue as it is read, whichever groups ask about it.
 
     Attributes:
@@ -48,15 +52,15 @@ class _Known(NamedTuple):
     """
 
     number: int
-    encoded: EncodedTexts
+    encoded: E
     text_of: Mapping[str, int]
     place_of: Mapping[str, int]
 
 
 def judge_pairs(
     groups: Sequence[ResponseGroup],
-    reader: PairReader,
-    logits_of: Callable[[Sequence[PairRow]], Tensor],
+    reader: PairReader[E, R],
+    logits_of: Callable[[Sequence[R]], Tensor],
     *,
     max_tokens: int,
     orders: str = "both",
@@ -89,7 +93,7 @@ def judge_pairs(
     ]
 
 
-def _encode(groups: Sequence[ResponseGroup], reader: PairReader) -> dict[tuple[Message, ...], _Known]:
+def _encode(groups: Sequence[ResponseGroup], reader: PairReader[E, R]) -> dict[tuple[Message, ...], _Known[E]]:
     prompts: dict[tuple[Message, ...], Prompt] = {}
     texts: dict[tuple[Message, ...], dict[str, int]] = {}
     for group in groups:
@@ -110,7 +114,7 @@ def _encode(groups: Sequence[ResponseGroup], reader: PairReader) -> dict[tuple[M
 
 
 def _pairs_to_read(
-    group: ResponseGroup, prompt: _Known, orders: str, reads_equal: bool
+    group: ResponseGroup, prompt: _Known[E], orders: str, reads_equal: bool
 ) -> dict[tuple[int, int], _Pair]:
     """What is read for which entries of the group's matrix."""
     texts = [response.text for response in group.responses]
@@ -136,9 +140,9 @@ def _is_shown_first(prompt: Prompt, text: str, other: str) -> bool:
 
 def _read(
     queue: Sequence[_Pair],
-    encoded: Sequence[EncodedTexts],
-    reader: PairReader,
-    logits_of: Callable[[Sequence[PairRow]], Tensor],
+    encoded: Sequence[E],
+    reader: PairReader[E, R],
+    logits_of: Callable[[Sequence[R]], Tensor],
     max_tokens: int,
 ) -> dict[_Pair, float]:
     logits: dict[_Pair, float] = {}
@@ -153,7 +157,7 @@ def _read(
 
 
 def _judged(
-    group: ResponseGroup, prompt: _Known, pairs: Mapping[tuple[int, int], _Pair], logits: Mapping[_Pair, float]
+    group: ResponseGroup, prompt: _Known[E], pairs: Mapping[tuple[int, int], _Pair], logits: Mapping[_Pair, float]
 ) -> PreferenceGroup:
     texts = [response.text for response in group.responses]
 

@@ -8,12 +8,21 @@ from types import MappingProxyType
 from typing import get_args
 
 from fairplay.oracles.kinds.base import KindSettings
+from fairplay.oracles.kinds.general_preference import GeneralPreferenceSettings
+from fairplay.oracles.kinds.pair_lm import PairLmSettings
 from fairplay.oracles.kinds.pair_model import PairModelSettings
 from fairplay.oracles.kinds.pair_ranker import PairRankerSettings
 from fairplay.oracles.kinds.reward_model import RewardModelSettings
 from fairplay.oracles.kinds.rule import RuleSettings
 
-OracleSettings = PairModelSettings | PairRankerSettings | RewardModelSettings | RuleSettings
+OracleSettings = (
+    PairModelSettings
+    | PairRankerSettings
+    | PairLmSettings
+    | GeneralPreferenceSettings
+    | RewardModelSettings
+    | RuleSettings
+)
 """The settings of an oracle; a settings file picks the class by `kind`, and takes that kind's keys only."""
 
 KINDS: Mapping[str, type[KindSettings]] = MappingProxyType({one.kind: one for one in get_args(OracleSettings)})
