@@ -148,6 +148,37 @@ class Interval:
 
 
 @dataclass(frozen=True, slots=True)
+class ComparisonStatistics:
+    """What else the judgements of one comparison say; p-values and gaps are of the win rate.
+
+    Attributes:
+        p_value: Two-sided sign-flip p-value of "the policy wins as much as it loses", one comparison taken alone.
+        minimum_detectable_gap: The true distance from one half that so many prompts find in 80 % of evaluations.
+        first_position_bias: Mean of P(the first-shown wins) - 1/2.
+        length_effect: Win rate minus length-controlled win rate; None where fewer than ten prompts are won, or lost,
+            because its interval would be too narrow.
+        length_slope: phi of the length model, nats of log-odds per unit of tanh(gap / scale), positive where the judge
+            rewards length; None as for `length_effect`.
+        length_scale: The length gap that counts as one unit, in the unit of the lengths; 0 if all are equal.
+        lc_extrapolates: Whether so few prompts have two responses of like length that the length-controlled win rate
+            rests on its model more than on games: no headline.
+        variance_between_prompts: Variance of the policy's true win probability from prompt to prompt; None where no
+            prompt has two samples, which alone tell it from the next.
+        variance_within_prompts: Variance of the outcome from sample to sample of one prompt; None likewise.
+    """
+
+    p_value: float
+    minimum_detectable_gap: float
+    first_position_bias: Interval
+    length_effect: Interval | None
+    length_slope: Interval | None
+    length_scale: float
+    lc_extrapolates: bool
+    variance_between_prompts: float | None
+    variance_within_prompts: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class EvaluationResult:
     """Win rate of a policy against an opponent by a judge; rates are in [0, 1], intervals at 95 %.
 
@@ -160,6 +191,7 @@ class EvaluationResult:
         first_position_bias: Mean of P(the first-shown wins) - 1/2.
         overlap: Share of prompts whose two lengths differ by less than 10 %; LC extrapolates where it is small.
         notes: What a reader must know to trust the numbers, in full sentences.
+        statistics: Everything beside the headline; None in results of a release that had none.
     """
 
     policy: str
@@ -179,6 +211,7 @@ class EvaluationResult:
     overlap: float
     dropped: dict[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    statistics: ComparisonStatistics | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,3 +239,31 @@ class CheckpointGame:
     exploitability: float
     exploitability_low: float
     advice: Advice
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointStrengths:
+    """All checkpoints on one scale, length taken out: Bradley-Terry strengths with one length coefficient.
+
+    Attributes:
+        names: The checkpoints, the start first.
+        num_prompts: Prompts that were judged for some pair; the unit of the intervals.
+        num_judgements: Sample pairs judged, over all pairs of checkpoints.
+        strengths: theta, [n], nats of log-odds above the start, whose own is 0.
+        covariance: Of the strengths, [n][n], sandwich estimate clustered by prompt; 0 for the start.
+        lc_win_rates: [n][n]; entry [i][j] is P(i beats j) at equal lengths, sigmoid(theta_i - theta_j).
+        length_slope: phi, nats per unit of tanh(length gap / length_scale); positive where the judge rewards length.
+        length_scale: In the unit of the lengths; 0 if all are equal.
+        misfit: The largest distance of a pair's win rate from what the strengths give it, in [0, 1]; what is beyond
+            chance are circles.
+    """
+
+    names: tuple[str, ...]
+    num_prompts: int
+    num_judgements: int
+    strengths: tuple[Interval, ...]
+    covariance: tuple[tuple[float, ...], ...]
+    lc_win_rates: tuple[tuple[Interval, ...], ...]
+    length_slope: Interval
+    length_scale: float
+    misfit: float

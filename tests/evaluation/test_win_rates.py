@@ -3,6 +3,7 @@ from math import nan
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from fairplay.errors import DataError
 from fairplay.evaluation.columns import judgement_columns
@@ -162,6 +163,40 @@ def test_the_whole_evaluation_of_300_prompts_takes_well_under_two_seconds():
     started = time.process_time()
     evaluated(judgements, num_bootstrap=2000)
     assert time.process_time() - started < 2
+
+
+def test_the_p_value_is_that_of_flipping_wins_and_losses():
+    flat = np.full((95, 1), 10)
+    wins = np.repeat([[1.0], [0.0]], [60, 35], axis=0)
+    found = evaluated(judgements_of(wins, flat, flat)).statistics
+    assert found.p_value == pytest.approx(stats.binomtest(35, 95).pvalue)
+    assert found.minimum_detectable_gap == pytest.approx(2.802 * wins.std(ddof=1) / np.sqrt(95), rel=3e-3)
+
+
+def test_effects_of_length_are_given_where_ten_prompts_are_won_and_ten_lost():
+    flat = np.full((40, 1), 10)
+    for lost, given in ((9, False), (10, True)):
+        outcomes = np.repeat([[0.1], [0.8]], [lost, 40 - lost], axis=0)
+        found = evaluated(judgements_of(outcomes, flat + np.arange(40)[:, None], flat)).statistics
+        assert (found.length_effect is not None, found.length_slope is not None) == (given, given)
+
+
+def test_hardly_any_like_lengths_flag_the_length_controlled_win_rate():
+    rng = np.random.default_rng(0)
+    apart = judgements_of(rng.random((50, 1)), rng.integers(100, 200, (50, 1)), np.full((50, 1), 20))
+    assert evaluated(apart).statistics.lc_extrapolates
+    assert not evaluated(world()).statistics.lc_extrapolates
+
+
+def test_more_samples_are_advised_where_sampling_makes_most_of_the_variance():
+    rng = np.random.default_rng(0)
+    flat = np.full((60, 2), 10)
+    noisy = evaluated(judgements_of((rng.random((60, 2)) < 0.5).astype(float), flat, flat))
+    steady = evaluated(judgements_of(rng.random((60, 1)) + np.zeros((1, 2)), flat, flat))
+    assert any("variance comes from sampling" in note for note in noisy.notes)
+    assert not any("variance comes from sampling" in note for note in steady.notes)
+    assert steady.statistics.variance_within_prompts == 0
+    assert evaluated(world()).statistics.variance_within_prompts is None
 
 
 def coverage_of(kind, num_prompts, num_samples, simulations, num_bootstrap):

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from fairplay.evaluation.columns import judgement_columns
 from fairplay.records import Judgement, Message, Prompt, Response, ResponseGroup
 
 
@@ -34,6 +35,22 @@ def draw_world(kind, num_prompts, num_samples, rng):
     if kind == "ties":
         win_probs = np.where(rng.random(shape) < 0.6, 0.5, win_probs)
     return win_probs, policy, opponent
+
+
+def draw_games(rng, *, num_prompts, strengths, slope, num_samples=1, growth=0.15, letters=True):
+    """Games of every pair of checkpoints, i < j, in which a prompt favours some of them and length is rewarded."""
+    size = len(strengths)
+    lengths = np.ceil(rng.lognormal(4.0, 0.5, size=(size, num_prompts, num_samples)))
+    lengths = np.ceil(lengths * np.exp(growth * np.arange(size))[:, None, None])
+    skills = np.array(strengths)[:, None, None] + 0.4 * rng.normal(size=(size, num_prompts, 1))
+    games = {}
+    for i in range(size):
+        for j in range(i + 1, size):
+            logits = skills[j] - skills[i] + slope * np.tanh((lengths[j] - lengths[i]) / 60)
+            win_probs = 1 / (1 + np.exp(-logits))
+            outcomes = (rng.random(win_probs.shape) < win_probs).astype(float) if letters else win_probs
+            games[i, j] = judgement_columns(judgements_of(outcomes, lengths[j], lengths[i]))
+    return games
 
 
 def group(prompt_id, *texts, question="Say something.", **columns):

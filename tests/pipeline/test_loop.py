@@ -66,6 +66,33 @@ def test_checkpoints_are_played_against_each_other_and_known_games_not_judged_ag
     assert "Every checkpoint against every other" in page.read_text()
 
 
+def test_all_checkpoints_stand_on_one_length_controlled_scale(finished):
+    run, _, page = finished
+    results = json.loads((run.path / "results.json").read_text())
+    strengths = results["checkpoints"]["strengths"]
+    assert strengths["names"] == results["checkpoints"]["names"]
+    assert (strengths["strengths"][0], strengths["strengths_ci"][0]) == (0, [0, 0])
+    assert strengths["num_judgements"] == sum(
+        one["num_judgements"] for row in results["iterations"] for one in row["comparisons"] if one["role"] == "judge"
+    )
+    assert [len(row) for row in strengths["covariance"]] == [3, 3, 3]
+    assert "All checkpoints on one scale, length taken out" in page.read_text()
+
+
+def test_declared_comparisons_have_p_values_by_holm_and_others_have_their_own_only(finished):
+    results = json.loads((finished[0].path / "results.json").read_text())["iterations"]
+    comparisons = [(row["iteration"], one) for row in results for one in row["comparisons"]]
+    declared = {(n, one["opponent"]): one for n, one in comparisons if one["p_value_holm"] is not None}
+    assert list(declared) == [(1, "start"), (2, "start"), (2, "previous")]
+    assert all(one["role"] == "judge" and one["p_value_holm"] >= one["p_value"] for one in declared.values())
+    smallest = min(declared.values(), key=lambda one: one["p_value"])
+    assert smallest["p_value_holm"] == pytest.approx(min(1, 3 * smallest["p_value"]))
+    for _, one in comparisons:
+        low, high = one["first_position_bias_ci"]
+        assert low <= one["first_position_bias"] <= high
+        assert 0 < one["minimum_detectable_gap"] <= 1
+
+
 def test_checkpoints_that_never_met_are_judged_at_the_end_unless_that_is_not_wanted(finished, settings_of, tmp_path):
     whole = json.loads((finished[0].path / "results.json").read_text())["checkpoints"]
     run = RunDirectory(tmp_path / "run")

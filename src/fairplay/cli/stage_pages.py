@@ -60,6 +60,18 @@ def accuracy_page(done: Mapping[str, Any]) -> None:
     print_table(("ordered right, by", "accuracy", "pairs", "ties"), rows, title="\npreference accuracy")
 
 
+def _points(done: Mapping[str, Any], name: str) -> str:
+    if done[name] is None:
+        return "too few prompts won or lost to say"
+    low, high = done[f"{name}_ci"]
+    return f"{100 * done[name]:+.1f} points [{100 * low:+.1f}, {100 * high:+.1f}]"
+
+
+def _variance(done: Mapping[str, Any]) -> str:
+    between, within = done["variance_between_prompts"], done["variance_within_prompts"]
+    return "one sample a prompt can't tell" if between is None else f"{between:.4f}, {within:.4f}"
+
+
 def comparison_page(done: Mapping[str, Any]) -> None:
     """Win rate of one side against the other, with what a reader must know."""
     print_record(
@@ -68,11 +80,18 @@ def comparison_page(done: Mapping[str, Any]) -> None:
             "opponent": done["opponent"],
             "judge": done["judge"],
             "win rate": rate(done["win_rate"], done["win_rate_ci"]),
-            "length-controlled": rate(done["lc_win_rate"], done["lc_win_rate_ci"]),
+            "length-controlled": rate(done["lc_win_rate"], done["lc_win_rate_ci"])
+            + (" (extrapolated)" if done["lc_extrapolates"] else ""),
             "prompts won, tied, lost": f"{done['wins']}, {done['ties']}, {done['losses']} of {done['n']}",
             f"mean length in {done['length_unit']}": (
                 f"{done['mean_length']:.1f} against {done['opponent_mean_length']:.1f}"
             ),
+            "p-value of no difference": f"{done['p_value']:.3g}",
+            "smallest gap found in 80 %": f"{100 * done['minimum_detectable_gap']:.1f} points from 50 %",
+            "same winner in both orders": f"{100 * done['position_consistency']:.1f} % of the games",
+            "being shown first is worth": _points(done, "first_position_bias"),
+            "of the win rate, with length": _points(done, "length_effect"),
+            "variance between, within prompts": _variance(done),
             "left out": done["dropped"],
         }
     )

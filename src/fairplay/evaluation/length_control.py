@@ -23,8 +23,11 @@ standard deviation 5 on phi. theta is never penalised."""
 NEAR_LENGTHS = 0.1
 """Two lengths are nearly equal where their log ratio is below this."""
 
+LAST_STEP = 1e-8
+DRAW_STEP = 1e-4
+"""`LAST_STEP` for resamples, whose quantiles need no more digits."""
+
 _EDGE = 1e-6
-_TOLERANCE = 1e-8
 _MAX_STEPS = 500
 _CELLS = 1 << 16
 
@@ -73,7 +76,9 @@ def length_design(columns: JudgementColumns) -> LengthDesign:
     return LengthDesign(columns.win_probs, gaps, columns.prompt_index, columns.row_weights, scale)
 
 
-def fit_length_model(design: LengthDesign, prompt_weights: Floats) -> LengthFits:
+def fit_length_model(
+    design: LengthDesign, prompt_weights: Floats, *, start_slope: float = 0.0, last_step: float = LAST_STEP
+) -> LengthFits:
     """Fit the length model once for each row of prompt weights; all fits advance together.
 
     Newton's method with the step ln(1 + d) / d, d = sqrt(2) |step|, which lowers the loss from any start.
@@ -81,6 +86,8 @@ def fit_length_model(design: LengthDesign, prompt_weights: Floats) -> LengthFits
     Args:
         design: The rows.
         prompt_weights: How often each prompt counts, [fits, prompts], >= 0, each row with a positive sum.
+        start_slope: Where phi begins; the result does not depend on it.
+        last_step: Fits stop after a step that is smaller than this, times 1 + |phi|; the error is about its square.
 
     Returns:
         One fit for each row of weights. Defined for all data: separation by length is held by the ridge on phi;
@@ -92,7 +99,10 @@ def fit_length_model(design: LengthDesign, prompt_weights: Floats) -> LengthFits
         logit: Papke and Wooldridge 1996; step: Sun and Tran-Dinh 2019, generalised self-concordance with nu = 2.
     """
     chunk = max(1, _CELLS // len(design.gaps))
-    parts = [_fit(design, prompt_weights[start : start + chunk]) for start in range(0, len(prompt_weights), chunk)]
+    parts = [
+        _fit(design, prompt_weights[first : first + chunk], start_slope, last_step)
+        for first in range(0, len(prompt_weights), chunk)
+    ]
     return LengthFits(
         lc_win_rates=np.concatenate([part.lc_win_rates for part in parts]),
         slopes=np.concatenate([part.slopes for part in parts]),
@@ -107,21 +117,22 @@ def overlap_share(columns: JudgementColumns) -> float:
     return float(columns.prompt_means(near.astype(np.float64)).mean())
 
 
-def _fit(design: LengthDesign, prompt_weights: Floats) -> LengthFits:
+def _fit(design: LengthDesign, prompt_weights: Floats, start_slope: float, last_step: float) -> LengthFits:
     weights = prompt_weights[:, design.prompt_index] * design.row_weights
     excess = design.win_probs - 0.5
     means = weights @ excess / (weights @ np.ones_like(excess))
     inner = np.abs(means) < 0.5 - _EDGE
     lc_win_rates, slopes = 0.5 + means, np.zeros_like(means)
     if inner.any():
-        theta, phi = _newton(design.gaps, excess, weights[inner], 2 * np.arctanh(2 * means[inner]))
+        start = np.stack([2 * np.arctanh(2 * means[inner]), np.full(int(inner.sum()), start_slope)])
+        theta, phi = _newton(design.gaps, excess, weights[inner], start, last_step)
         lc_win_rates[inner], slopes[inner] = 0.5 + 0.5 * np.tanh(0.5 * theta), phi
     return LengthFits(lc_win_rates, slopes)
 
 
-def _newton(gaps: Floats, excess: Floats, weights: Floats, theta: Floats) -> tuple[Floats, Floats]:
-    """Both parameters for each row of weights, from phi = 0; all in win probability - 1/2: ties give exactly 0."""
-    theta, phi, squares = theta.copy(), np.zeros_like(theta), gaps**2
+def _newton(gaps: Floats, excess: Floats, weights: Floats, start: Floats, last_step: float) -> tuple[Floats, Floats]:
+    """Both parameters, [2, fits], for each row of weights; all in win probability - 1/2: ties give exactly 0."""
+    (theta, phi), squares = start.copy(), gaps**2
     wins, gap_wins = weights @ excess, weights @ (gaps * excess)
     for _ in range(_MAX_STEPS):
         fitted = 0.5 * np.tanh(0.5 * (theta[:, None] + phi[:, None] * gaps))
@@ -137,6 +148,6 @@ def _newton(gaps: Floats, excess: Floats, weights: Floats, theta: Floats) -> tup
         damping = np.log1p(norm) / np.maximum(norm, np.finfo(np.float64).tiny)
         theta += np.where(norm > 0, damping, 0) * step_theta
         phi += np.where(norm > 0, damping, 0) * step_phi
-        if norm.max() < _TOLERANCE * (1 + np.abs(phi).max()):
+        if norm.max() < last_step * (1 + np.abs(phi).max()):
             return theta, phi
     raise AssertionError(f"the length model did not converge in {_MAX_STEPS} steps")

@@ -5,25 +5,36 @@ Left out: asking the judge (`judging`), tests between policies (`paired_tests`).
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fairplay.errors import DataError
 from fairplay.evaluation.columns import JudgementColumns, judgement_columns
+from fairplay.evaluation.comparison_notes import SMALL_OVERLAP, comparison_notes
 from fairplay.evaluation.intervals import NUM_IMAGINED, bootstrap, imagined_outcomes, interval_from_draws
-from fairplay.evaluation.length_control import LengthDesign, fit_length_model, length_design, overlap_share
-from fairplay.evaluation.paired_tests import PairedDifference, minimum_detectable_gap, paired_difference
-from fairplay.records import Dropped, EvaluationResult, Interval, Judgement
+from fairplay.evaluation.length_control import (
+    DRAW_STEP,
+    LAST_STEP,
+    LengthDesign,
+    fit_length_model,
+    length_design,
+    overlap_share,
+)
+from fairplay.evaluation.paired_tests import (
+    PairedDifference,
+    minimum_detectable_gap,
+    paired_difference,
+    sign_flip_p_value,
+)
+from fairplay.evaluation.variance import variance_parts
+from fairplay.records import ComparisonStatistics, Dropped, EvaluationResult, Interval, Judgement
 
 Floats = NDArray[np.float64]
 
-FEW_PROMPTS = 30
-SMALL_OVERLAP = 0.1
-DROPPED_WARNING = 0.01
-DROPPED_LIMIT = 0.05
-NOTABLE_BIAS = 0.05
+ENOUGH_DECIDED = 10
+"""Prompts won, and prompts lost, from which the intervals of the length's effect and slope keep their word."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +45,7 @@ class WinRates:
         win_rate: Mean over prompts of the policy's win probability, in [0, 1].
         lc_win_rate: What remains of it at equal lengths, in [0, 1].
         length_effect: win_rate - lc_win_rate. Its interval and the slope's are somewhat narrow (about 90 % instead of
-            95 % coverage) where fewer than about ten prompts are lost, or won.
+            95 % coverage) where fewer than `ENOUGH_DECIDED` prompts are lost, or won.
         length_slope: phi of the length model, nats of log-odds per unit of tanh(gap / scale); positive where the judge
             rewards length.
         length_scale: The length gap that counts as one unit, in the unit of the lengths; 0 if all are equal.
@@ -76,15 +87,8 @@ def evaluate_judgements(
     columns = judgement_columns(judgements)
     scores = columns.prompt_scores()
     rates = win_rates(columns, seed=seed, num_bootstrap=num_bootstrap)
-    overlap = overlap_share(columns)
-    by_reason = dict(sorted(Counter(item.reason for item in dropped).items()))
-    found = (
-        *_dropped_notes(len(dropped), len(judgements)),
-        *_size_notes(scores, rates.win_rate),
-        *_length_notes(columns, rates, overlap),
-        *_position_notes(rates.first_position_bias),
-    )
-    return EvaluationResult(
+    statistics = comparison_statistics(columns, rates, seed=seed)
+    result = EvaluationResult(
         policy=policy,
         opponent=opponent,
         judge=judge,
@@ -99,9 +103,36 @@ def evaluate_judgements(
         first_position_bias=rates.first_position_bias.value,
         mean_length=float(columns.prompt_means(columns.policy_lengths).mean()),
         opponent_mean_length=float(columns.prompt_means(columns.opponent_lengths).mean()),
-        overlap=overlap,
-        dropped=by_reason,
-        notes=(*notes, *found),
+        overlap=overlap_share(columns),
+        dropped=dict(sorted(Counter(item.reason for item in dropped).items())),
+        statistics=statistics,
+    )
+    return replace(result, notes=(*notes, *comparison_notes(result, statistics)))
+
+
+def comparison_statistics(columns: JudgementColumns, rates: WinRates, *, seed: int) -> ComparisonStatistics:
+    """What a comparison's judgements say beside its two win rates.
+
+    Args:
+        columns: Judgements as arrays.
+        rates: Their win rates.
+        seed: Seed of the run, for sign flips.
+    """
+    scores = columns.prompt_scores()
+    imagined = imagined_outcomes(scores, centre=0.5, limit=0.5)  # prompts that all agree are no proof of no spread
+    spread = float(np.concatenate([scores, imagined]).std(ddof=1))
+    enough = min((scores > 0.5).sum(), (scores < 0.5).sum()) >= ENOUGH_DECIDED
+    parts = variance_parts(columns)
+    return ComparisonStatistics(
+        p_value=sign_flip_p_value(scores - 0.5, seed=seed),
+        minimum_detectable_gap=minimum_detectable_gap(spread, num_prompts=scores.size),
+        first_position_bias=rates.first_position_bias,
+        length_effect=rates.length_effect if enough else None,
+        length_slope=rates.length_slope if enough else None,
+        length_scale=rates.length_scale,
+        lc_extrapolates=overlap_share(columns) < SMALL_OVERLAP,
+        variance_between_prompts=parts[0].between if parts else None,
+        variance_within_prompts=parts[0].within if parts else None,
     )
 
 
@@ -123,15 +154,21 @@ def win_rates(columns: JudgementColumns, *, seed: int, num_bootstrap: int = 2000
     extended = _with_imagined(design, outcomes, columns.num_prompts)
     scores = np.concatenate([columns.prompt_scores(), outcomes])
 
-    def statistics(counts: Floats) -> Floats:
-        fits, totals = fit_length_model(extended, counts), counts.sum(axis=1)
+    def statistics(counts: Floats, slope: float = 0.0, last_step: float = LAST_STEP) -> Floats:
+        fits = fit_length_model(extended, counts, start_slope=slope, last_step=last_step)
+        totals = counts.sum(axis=1)
         rates = counts @ scores / totals
         return np.stack([rates, fits.lc_win_rates, rates - fits.lc_win_rates, fits.slopes, counts @ biases / totals], 1)
 
     seen = np.ones((1, columns.num_prompts + NUM_IMAGINED))
     seen[:, columns.num_prompts :] = 0
     values = statistics(seen)[0]
-    draws = bootstrap(statistics, num_prompts=columns.num_prompts, num_bootstrap=num_bootstrap, seed=seed)
+    draws = bootstrap(
+        lambda counts: statistics(counts, float(values[3]), DRAW_STEP),
+        num_prompts=columns.num_prompts,
+        num_bootstrap=num_bootstrap,
+        seed=seed,
+    )
     rate, lc_rate, effect, slope, position = (
         interval_from_draws(float(value), column, num_prompts=columns.num_prompts)
         for value, column in zip(values, draws.T, strict=True)
@@ -176,58 +213,3 @@ def _with_imagined(design: LengthDesign, outcomes: Floats, num_prompts: int) -> 
         row_weights=np.concatenate([design.row_weights, np.ones(NUM_IMAGINED)]),
         scale=design.scale,
     )
-
-
-def _dropped_notes(num_dropped: int, num_judged: int) -> list[str]:
-    share = num_dropped / (num_dropped + num_judged)
-    count = f"{num_dropped} of {num_dropped + num_judged} judgements are missing ({_percent(share)})"
-    if share > DROPPED_LIMIT:
-        return [f"{count}: too many for a headline, because the missing ones need not be like the others."]
-    return [f"{count}."] if share > DROPPED_WARNING else []
-
-
-def _size_notes(scores: Floats, win_rate: Interval) -> list[str]:
-    notes = []
-    if scores.size < FEW_PROMPTS:
-        notes.append(f"There are only {scores.size} prompts: the intervals are rough.")
-    if win_rate.low <= 0.5 <= win_rate.high and scores.size > 1 and np.ptp(scores) > 0:
-        gap = minimum_detectable_gap(float(scores.std(ddof=1)), num_prompts=scores.size)
-        notes.append(
-            "Policy and opponent are not distinguishable by win rate; so many prompts find a true distance from 50 % of"
-            f" {_points(gap)} in four of five evaluations."
-        )
-    return notes
-
-
-def _length_notes(columns: JudgementColumns, rates: WinRates, overlap: float) -> list[str]:
-    notes = []
-    if overlap < SMALL_OVERLAP:
-        notes.append(
-            f"The two responses are nearly equal in length (within 10 %) on only {_percent(overlap)} of the prompts:"
-            " the length-controlled win rate extrapolates to equal lengths that were hardly seen."
-        )
-    effect = rates.length_effect
-    if effect.low > 0 or effect.high < 0:
-        direction = "longer" if rates.length_slope.value > 0 else "shorter"
-        notes.append(
-            f"The judge prefers {direction} responses here, and of the win rate {_points(effect.value)} go with length."
-        )
-    return notes
-
-
-def _position_notes(bias: Interval) -> list[str]:
-    if abs(bias.value) < NOTABLE_BIAS or bias.low <= 0 <= bias.high:
-        return []
-    shown = "first" if bias.value > 0 else "second"
-    return [
-        f"The judge favours the response shown {shown} by {_points(abs(bias.value))}; both orders are averaged, so that"
-        " neither side gains by it."
-    ]
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f} %"
-
-
-def _points(share: float) -> str:
-    return f"{100 * share:.1f} points"

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from fairplay.evaluation.checkpoint_game import checkpoint_game
-from fairplay.evaluation.columns import judgement_columns
+from fairplay.evaluation.columns import JudgementColumns, judgement_columns
+from fairplay.evaluation.joint_strengths import joint_strengths
 from fairplay.evaluation.judging import judge_groups
 from fairplay.oracles.contract import PreferenceOracle
 from fairplay.oracles.table import build_oracle
@@ -23,6 +24,8 @@ from fairplay.storage.manifest import Manifest, is_finished
 from fairplay.storage.run_directory import Stage, StageOutcome
 from fairplay.storage.settings_file import settings_document
 from fairplay.storage.tables import read_records, write_records
+
+STRENGTHS = "strengths"
 
 
 def checkpoint_name(iteration: int) -> str:
@@ -38,6 +41,7 @@ def game_stage(context: RunContext) -> Manifest:
     def fill(folder: Path) -> StageOutcome:
         judge: list[PreferenceOracle] = []
         scores: dict[tuple[int, int], dict[str, float]] = {}
+        games: dict[tuple[int, int], JudgementColumns] = {}
         dropped: list[Dropped] = []
         for i, j in pairs:
             judgements = _played(context, i, j)
@@ -46,17 +50,17 @@ def game_stage(context: RunContext) -> Manifest:
                     judge.append(build_oracle(context.settings.evaluation.judge))
                 judgements, missing = _play(context, judge[0], i, j, folder)
                 dropped += missing
-            columns = judgement_columns(judgements)
+            games[i, j] = columns = judgement_columns(judgements)
             scores[i, j] = dict(zip(columns.prompt_ids, columns.prompt_scores().tolist(), strict=True))
         judge.clear()
         free_memory()
-        game = checkpoint_game(
-            [checkpoint_name(iteration) for iteration in range(last + 1)],
-            scores,
-            seed=stable_seed(context.settings.seed, "bootstrap"),
-            num_bootstrap=context.settings.evaluation.num_bootstrap,
-        )
-        return StageOutcome(len(pairs), len(pairs), count_reasons(dropped), asdict(game))
+        names = [checkpoint_name(iteration) for iteration in range(last + 1)]
+        seed = stable_seed(context.settings.seed, "bootstrap")
+        num_bootstrap = context.settings.evaluation.num_bootstrap
+        game = checkpoint_game(names, scores, seed=seed, num_bootstrap=num_bootstrap)
+        strengths = joint_strengths(names, games, seed=seed, num_bootstrap=num_bootstrap)
+        results = {**asdict(game), STRENGTHS: asdict(strengths)}
+        return StageOutcome(len(pairs), len(pairs), count_reasons(dropped), results)
 
     evaluation = settings_document(context.settings.evaluation)
     judge_settings, inputs = context.oracle_inputs(context.settings.evaluation.judge, "judge")
@@ -70,7 +74,10 @@ def game_stage(context: RunContext) -> Manifest:
 
 
 def game_results(context: RunContext) -> dict[str, Any]:
-    """The finished game's figures, as `CheckpointGame` has them; empty where it was not asked for or not played."""
+    """The finished game's figures as `CheckpointGame` has them, and under `STRENGTHS` the `CheckpointStrengths`.
+
+    Empty where the game was not asked for or not played; without `STRENGTHS` where an older release played it.
+    """
     last = context.settings.num_iterations
     if not (context.settings.evaluation.all_checkpoints and is_finished(context.run.folder(last, GAME))):
         return {}

@@ -10,8 +10,16 @@ from typing import Any
 
 from fairplay.pipeline.context import CHECKPOINT, EVALUATION, PREFERENCES, RunContext
 from fairplay.pipeline.evaluate_stage import held_out_responses, judgements_path, opponents_of
-from fairplay.pipeline.game_stage import game_results
-from fairplay.records import CheckpointGame, EvaluationResult, Interval, Judgement
+from fairplay.pipeline.game_stage import STRENGTHS, game_results
+from fairplay.pipeline.results import holm_p_values
+from fairplay.records import (
+    CheckpointGame,
+    CheckpointStrengths,
+    ComparisonStatistics,
+    EvaluationResult,
+    Interval,
+    Judgement,
+)
 from fairplay.reports.contents import (
     Evaluation,
     HeldOutLengths,
@@ -39,6 +47,12 @@ def evaluation_result(document: dict[str, Any]) -> EvaluationResult:
     values = {key: value for key, value in document.items() if key not in ("role", "length_unit")}
     for rate in ("win_rate", "lc_win_rate"):
         values[rate] = Interval(**values[rate])
+    if values.get("statistics"):
+        statistics: dict[str, Any] = {
+            name: Interval(**value) if isinstance(value, dict) else value
+            for name, value in values["statistics"].items()
+        }
+        values["statistics"] = ComparisonStatistics(**statistics)
     return EvaluationResult(**{**values, "notes": tuple(values["notes"])})
 
 
@@ -56,9 +70,17 @@ def _iteration(context: RunContext, iteration: int) -> IterationContents:
     run = context.run
     results = run.manifest(iteration, EVALUATION).results
     manifests = [manifest for _, manifest in run.manifests() if manifest.iteration == iteration]
+    adjusted = holm_p_values(context)
     return IterationContents(
         iteration=iteration,
-        evaluations=tuple(Evaluation(item["role"], evaluation_result(item)) for item in results["evaluations"]),
+        evaluations=tuple(
+            Evaluation(
+                item["role"],
+                evaluation_result(item),
+                holm_p_value=adjusted.get((iteration, item["opponent"])) if item["role"] == "judge" else None,
+            )
+            for item in results["evaluations"]
+        ),
         held_out=_lengths(results),
         metrics=_metrics(run.folder(iteration, CHECKPOINT)),
         audit=run.manifest(iteration, PREFERENCES).results["audit"],
@@ -71,8 +93,23 @@ def _checkpoints(context: RunContext) -> tuple[CheckpointGame, ...]:
     found = game_results(context)
     if not found:
         return ()
+    found.pop(STRENGTHS, None)
     rates = tuple(tuple(Interval(**one) for one in row) for row in found["win_rates"])
     return (CheckpointGame(**{**found, "names": tuple(found["names"]), "win_rates": rates}),)
+
+
+def _strengths(context: RunContext) -> tuple[CheckpointStrengths, ...]:
+    found = game_results(context).get(STRENGTHS)
+    if not found:
+        return ()
+    values = {
+        "names": tuple(found["names"]),
+        "strengths": tuple(Interval(**one) for one in found["strengths"]),
+        "covariance": tuple(map(tuple, found["covariance"])),
+        "lc_win_rates": tuple(tuple(Interval(**one) for one in row) for row in found["lc_win_rates"]),
+        "length_slope": Interval(**found["length_slope"]),
+    }
+    return (CheckpointStrengths(**{**found, **values}),)
 
 
 def _samples(context: RunContext, iteration: int) -> list[Sample]:
@@ -131,5 +168,6 @@ def write_run_report(context: RunContext) -> Path:
         iterations=iterations,
         samples=tuple(_samples(context, last)),
         checkpoints=_checkpoints(context),
+        strengths=_strengths(context),
     )
     return write_report(contents, context.run.path / "report")

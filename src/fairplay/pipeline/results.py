@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fairplay.errors import DataError
+from fairplay.evaluation.paired_tests import holm
 from fairplay.pipeline.context import EVALUATION, RunContext
 from fairplay.pipeline.game_stage import game_results
 from fairplay.storage.atomic import write_atomic
@@ -62,20 +63,43 @@ def comparison(evaluation: Mapping[str, Any]) -> dict[str, Any]:
     """
     names = {"num_prompts": "n", "overlap": "length_overlap"}
     told = {names.get(key, key): value for key, value in with_intervals(evaluation).items()}
-    return {**{key: told[key] for key in ("opponent", "judge", "role", "n")}, **told}
+    statistics = told.pop("statistics", None) or {}  # older releases had none
+    return {**{key: told[key] for key in ("opponent", "judge", "role", "n")}, **told, **statistics}
+
+
+def holm_p_values(context: RunContext) -> dict[tuple[int, str], float]:
+    """(iteration, opponent) -> p-value by Holm, over the comparisons that every run declares in advance.
+
+    These are the judge's: each iterate against the one before it, and the last one against the start, so far as the
+    settings have them judged. All others are exploratory.
+    """
+    last = context.settings.num_iterations
+    declared = {}
+    for iteration in range(1, last + 1):
+        for evaluation in context.run.manifest(iteration, EVALUATION).results["evaluations"]:
+            opponent, statistics = evaluation["opponent"], evaluation.get("statistics")
+            in_family = opponent == "previous" or iteration in (1, last)
+            if evaluation["role"] == "judge" and in_family and statistics:
+                declared[iteration, opponent] = statistics["p_value"]
+    adjusted = holm({f"{iteration} {opponent}": p_value for (iteration, opponent), p_value in declared.items()})
+    return {(iteration, opponent): adjusted[f"{iteration} {opponent}"] for iteration, opponent in declared}
 
 
 def run_results(context: RunContext) -> dict[str, Any]:
     """The whole document: each iteration's headline (the judge, against the first opponent) and every comparison."""
     settings = context.settings
-    iterations = []
+    iterations, adjusted = [], holm_p_values(context)
     for iteration in range(1, settings.num_iterations + 1):
         results = context.run.manifest(iteration, EVALUATION).results
         comparisons = [comparison(evaluation) for evaluation in results["evaluations"]]
+        for one in comparisons:
+            judged = one["role"] == "judge"
+            one["p_value_holm"] = adjusted.get((iteration, one["opponent"])) if judged else None
         iterations.append(
             {
                 "iteration": iteration,
                 **{key: comparisons[0][key] for key in _HEADLINE},
+                "lc_extrapolates": comparisons[0].get("lc_extrapolates", False),
                 "comparisons": comparisons,
                 "oracle_gaps": {name: with_intervals(gap) for name, gap in results["oracle_gaps"].items()},
             }

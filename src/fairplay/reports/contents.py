@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from fairplay.records import CheckpointGame, EvaluationResult, Interval, Message
+from fairplay.records import CheckpointGame, CheckpointStrengths, EvaluationResult, Interval, Message
 
 JudgeRole = Literal["judge", "oracle"]
 
@@ -20,10 +20,12 @@ class Evaluation:
     Attributes:
         role: `judge`, which the training never saw, or `oracle`, which made the training's preferences.
         result: Its `opponent` is "start", "previous", or another name, which is shown as it is.
+        holm_p_value: P-value corrected over the comparisons that were declared in advance; None for the others.
     """
 
     role: JudgeRole
     result: EvaluationResult
+    holm_p_value: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +135,7 @@ class ReportContents:
         iterations: Finished iterations in order; may be empty.
         samples: All of them; the page shows as many as it has room for, chosen by hash.
         checkpoints: The game of all checkpoints; at most one.
+        strengths: The checkpoints on one scale; at most one.
         length_unit: Of every length in the contents.
         notes: What else a reader must know to trust the numbers, in full sentences.
     """
@@ -147,5 +150,6 @@ class ReportContents:
     iterations: tuple[IterationContents, ...]
     samples: tuple[Sample, ...] = ()
     checkpoints: tuple[CheckpointGame, ...] = ()
+    strengths: tuple[CheckpointStrengths, ...] = ()
     length_unit: str = "tokens"
     notes: tuple[str, ...] = ()

@@ -69,6 +69,11 @@ def headline_result(iteration: IterationContents) -> EvaluationResult | None:
     return find_result(iteration, "judge", START) or (judged[0] if judged else None)
 
 
+def extrapolates(result: EvaluationResult) -> bool:
+    """Whether the length-controlled win rate rests on its model more than on games of like lengths."""
+    return result.statistics is not None and result.statistics.lc_extrapolates
+
+
 def decide(contents: ReportContents) -> Decision:
     """The decision on a run's last finished iterate."""
     if not contents.iterations:
@@ -89,6 +94,8 @@ def decide(contents: ReportContents) -> Decision:
         "not distinguishable": f"{policy} is not distinguishable from {against}",
         "undefined": f"{policy} can’t be compared with {against}",
     }[outcome]
+    if extrapolates(result):
+        length_outcome = "undefined"  # no headline rests on lengths that were hardly seen
     if outcome == "better" and length_outcome in ("not distinguishable", "worse"):
         headline += ", but not at equal length"
     elif outcome != "better" and length_outcome == "better":
@@ -111,7 +118,8 @@ def _figures(result: EvaluationResult) -> str:
     )
     if not is_defined(result.lc_win_rate):
         return f"{start}; a win rate at equal length can’t be given."
-    return f"{start}, and {percent_interval(result.lc_win_rate)} at equal length."
+    extrapolated = ", extrapolated from other lengths" if extrapolates(result) else ""
+    return f"{start}, and {percent_interval(result.lc_win_rate)} at equal length{extrapolated}."
 
 
 def _failures(result: EvaluationResult) -> list[str]:

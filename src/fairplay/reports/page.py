@@ -18,6 +18,7 @@ from fairplay.reports.contents import ReportContents
 from fairplay.reports.decision import decide
 from fairplay.reports.figures import draw_results, draw_training
 from fairplay.reports.samples import choose_samples, samples_json
+from fairplay.reports.strengths_table import strength_rows, strength_sentences
 from fairplay.reports.tables import comparison_rows, length_rows, stage_rows, totals, trust_rows
 from fairplay.reports.tiles import find_tiles
 from fairplay.storage.atomic import write_atomic
@@ -61,6 +62,7 @@ def render_page(contents: ReportContents) -> str:
         trust=trust_rows(contents),
         lengths=length_rows(contents),
         checkpoints=[(game, checkpoint_rows(game), advice_sentences(game)) for game in contents.checkpoints],
+        strengths=[(strength_rows(one), strength_sentences(one, contents.length_unit)) for one in contents.strengths],
         audit=audit_rows([entry.audit for entry in contents.iterations]),
         stages=stage_rows(contents),
         totals=totals(contents),

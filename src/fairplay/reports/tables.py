@@ -6,10 +6,20 @@ Left out: the oracle's audit (`audit_table.py`), sentences (`decision.py`), form
 import math
 from dataclasses import dataclass
 
-from fairplay.records import Interval
-from fairplay.reports.contents import HeldOutLengths, ReportContents
+from fairplay.records import EvaluationResult, Interval
+from fairplay.reports.contents import Evaluation, HeldOutLengths, ReportContents
 from fairplay.reports.decision import OPPONENTS, Outcome, outcome_of
-from fairplay.reports.wording import NOT_DEFINED, bounds, duration, is_defined, number, percent, points, reasons
+from fairplay.reports.wording import (
+    NOT_DEFINED,
+    bounds,
+    duration,
+    is_defined,
+    number,
+    percent,
+    points,
+    probability,
+    reasons,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +42,7 @@ class ComparisonRow:
     record: tuple[str, str, str]
     win_rate: tuple[str, str]
     lc_win_rate: tuple[str, str]
+    p_value: tuple[str, str]
     mark: Mark | None
     lc_mark: Mark | None
     length: str
@@ -48,7 +59,8 @@ class TrustRow:
     role: str
     num_judgements: str
     consistency: str
-    first_bias: str
+    first_bias: tuple[str, str]
+    sampling: str
     overlap: str
     dropped: str
     notes: tuple[str, ...]
@@ -96,6 +108,7 @@ def comparison_rows(contents: ReportContents) -> tuple[ComparisonRow, ...]:
                     record=(f"{result.wins:,}", f"{result.ties:,}", f"{result.losses:,}"),
                     win_rate=_estimate(result.win_rate),
                     lc_win_rate=_estimate(result.lc_win_rate),
+                    p_value=_p_value(evaluation),
                     mark=_mark(result.win_rate),
                     lc_mark=_mark(result.lc_win_rate),
                     length=number(result.mean_length),
@@ -115,7 +128,8 @@ def trust_rows(contents: ReportContents) -> tuple[TrustRow, ...]:
             role=evaluation.role,
             num_judgements=f"{evaluation.result.num_judgements:,}",
             consistency=percent(evaluation.result.position_consistency),
-            first_bias=points(evaluation.result.first_position_bias),
+            first_bias=_first_bias(evaluation.result),
+            sampling=_sampling(evaluation.result),
             overlap=percent(evaluation.result.overlap),
             dropped=reasons(evaluation.result.dropped) or "none",
             notes=evaluation.result.notes,
@@ -167,6 +181,30 @@ def _opponent(name: str) -> str:
 
 def _estimate(interval: Interval) -> tuple[str, str]:
     return (percent(interval.value), bounds(interval)) if is_defined(interval) else (NOT_DEFINED, "")
+
+
+def _p_value(evaluation: Evaluation) -> tuple[str, str]:
+    """The corrected p-value, or for a comparison that was not declared its own, in brackets."""
+    statistics = evaluation.result.statistics
+    if evaluation.holm_p_value is not None:
+        return probability(evaluation.holm_p_value), ""
+    return "", f"({probability(statistics.p_value)})" if statistics else NOT_DEFINED
+
+
+def _first_bias(result: EvaluationResult) -> tuple[str, str]:
+    statistics = result.statistics
+    return points(result.first_position_bias), (
+        bounds(statistics.first_position_bias, signed=True) if statistics else ""
+    )
+
+
+def _sampling(result: EvaluationResult) -> str:
+    """The share of the win rate's variance that comes from sampling the responses."""
+    statistics = result.statistics
+    if statistics is None or statistics.variance_between_prompts is None or not statistics.variance_within_prompts:
+        return NOT_DEFINED
+    sampled = statistics.variance_within_prompts * result.num_prompts / result.num_judgements
+    return percent(sampled / (statistics.variance_between_prompts + sampled))
 
 
 def _mark(interval: Interval) -> Mark | None:

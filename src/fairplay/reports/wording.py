@@ -36,6 +36,11 @@ def points(value: float) -> str:
     return ("+" if round(100 * value, 1) > 0 else "") + number(100 * value)
 
 
+def probability(value: float) -> str:
+    """A p-value with three digits; "< 0.001" below that."""
+    return f"<{_NO_BREAK}0.001" if value < 0.001 else f"{value:.3f}"
+
+
 def is_defined(interval: Interval) -> bool:
     """Whether the estimate and both ends are finite."""
     return all(math.isfinite(part) for part in (interval.value, interval.low, interval.high))

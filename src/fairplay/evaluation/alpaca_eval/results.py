@@ -20,8 +20,8 @@ from fairplay.evaluation.alpaca_eval.length_model import fit, lc_win_rates, pred
 from fairplay.evaluation.alpaca_eval.raw_metrics import RawMetrics, raw_metrics
 from fairplay.evaluation.alpaca_eval.rows import ModelRows, length_models, standardised_gaps
 from fairplay.evaluation.alpaca_eval.settings import LOOK_UPS, VARIANTS, AlpacaEvalSettings
+from fairplay.evaluation.comparison_notes import FEW_PROMPTS
 from fairplay.evaluation.intervals import mean_interval
-from fairplay.evaluation.win_rates import FEW_PROMPTS
 from fairplay.records import Interval
 
 Floats = NDArray[np.float64]

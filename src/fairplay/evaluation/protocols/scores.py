@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 
 from fairplay.errors import DataError
+from fairplay.evaluation.comparison_notes import DROPPED_LIMIT, DROPPED_WARNING
 from fairplay.evaluation.intervals import mean_interval
 from fairplay.evaluation.protocols.games import PlayedPair
 from fairplay.evaluation.protocols.style_control import style_control, style_differences
 from fairplay.evaluation.protocols.table import Protocol
-from fairplay.evaluation.win_rates import DROPPED_LIMIT, DROPPED_WARNING, evaluate_judgements
+from fairplay.evaluation.win_rates import evaluate_judgements
 from fairplay.oracles.judge_verdicts import Verdict
 from fairplay.records import Dropped, Judgement
 from fairplay.servers.outcomes import CAP_REACHED
@@ -70,6 +71,7 @@ def protocol_document(
     )
     if orders != "both":
         result |= dict.fromkeys(POSITION_KEYS)
+        result["statistics"]["first_position_bias"] = None
     withheld = share > DROPPED_LIMIT
     return {
         "headline": None if withheld else {"win_rate": result["win_rate"], "lc_win_rate": result["lc_win_rate"]},
