@@ -10,12 +10,16 @@ from hypothesis import strategies as st
 
 from fairplay.errors import DataError, SettingsError
 from fairplay.oracles.contract import scores_to_group
+from fairplay.oracles.kinds.llm_judge import LlmJudgeSettings
 from fairplay.oracles.kinds.rule import RuleSettings
 from fairplay.oracles.settings import KINDS
 from fairplay.oracles.table import build_oracle
 from fairplay.preferences.win_matrix import win_matrix
+from fairplay.servers.settings import ServerSettings
 from oracles.test_reward_model import save_reward_model
 from oracles.tiny import group_of, make_groups, save_general_preference, save_pair_lm, save_pair_model, save_ranker
+from servers.fault_server import fault_server
+from servers.judges import length_judge
 
 RULE = RuleSettings(function="oracles.tiny:length_rule")
 
@@ -30,7 +34,9 @@ def oracles(tmp_path_factory):
         "general_preference": save_general_preference(folder / "general"),
         "reward_model": save_reward_model(folder / "reward"),
     }
-    return {kind: build_oracle(RULE if kind == "rule" else KINDS[kind](model=str(model[kind]))) for kind in KINDS}
+    with fault_server(length_judge()) as server:
+        others = {"rule": RULE, "llm_judge": LlmJudgeSettings(server=ServerSettings("judge", server.url))}
+        yield {kind: build_oracle(others.get(kind) or KINDS[kind](model=str(model[kind]))) for kind in KINDS}
 
 
 def table_of(preferences) -> np.ndarray:

@@ -1,16 +1,27 @@
 """The LLM judge as an oracle, against a real server on this machine."""
 
+from dataclasses import dataclass
 from math import log
 
 import pytest
 
 from fairplay.evaluation.judging import JUDGE_FAILED, judge_groups
+from fairplay.oracles.contract import split_judged
 from fairplay.oracles.judge_settings import JudgeSettings, build_judge
+from fairplay.oracles.judge_template import TEMPLATES
 from fairplay.oracles.llm_judge import SURE_LOGIT, LlmJudgeOracle
-from fairplay.records import Message, Prompt, Response, ResponseGroup
+from fairplay.oracles.settings import OracleSettings
+from fairplay.oracles.table import oracle_identity
+from fairplay.records import Dropped, Message, Prompt, Response, ResponseGroup
 from fairplay.servers.settings import ServerSettings
+from fairplay.storage.settings_file import build_settings
 from servers.fault_server import fault_server
 from servers.judges import length_judge, said
+
+
+@dataclass(frozen=True)
+class Holder:
+    oracle: OracleSettings
 
 
 def oracle_of(server, **settings):
@@ -76,3 +87,27 @@ def test_the_template_is_part_of_the_name():
     with fault_server() as server:
         names = {oracle_of(server, template=template).name for template in ("pair", "hh", "tldr-s", "tldr-c")}
     assert len(names) == 4
+
+
+def test_a_group_with_a_pair_without_verdict_is_left_out_and_counted():
+    with fault_server(length_judge()) as server:
+        judged = oracle_of(server).pair_logits([group("long one", "b", name="a"), group("<<500>>", "b", name="b")])
+    kept, dropped = split_judged(judged)
+    assert [item.group.prompt.id for item in kept] == ["a"]
+    assert dropped == [Dropped("b", "no verdict on a pair")]
+
+
+def test_patience_and_cost_are_no_part_of_what_identifies_the_judge_and_wording_is(tmp_path):
+    def identity(template="pair", **server):
+        oracle = {"kind": "llm_judge", "server": {"model": "judge", "base_url": "http://127.0.0.1:1/v1", **server}}
+        settings = build_settings(Holder, {"oracle": oracle | {"template": template}}, "test").oracle
+        document, sources = oracle_identity(settings)
+        return document, {name: source.digest() for name, source in sources.items()}
+
+    own = tmp_path / "own.yaml"
+    own.write_text((TEMPLATES / "pair.yaml").read_text())
+    assert identity() == identity(timeout=5, max_cost=1, input_price=1, cache="elsewhere") == identity(str(own))
+    own.write_text(own.read_text().replace("Which response is better?", "Which is worse?"))
+    moved = [identity(model="other"), identity(base_url="http://127.0.0.1:2/v1"), identity(str(own)), identity("hh")]
+    assert all(one != identity() for one in moved)
+    assert identity(identity="a", base_url="http://127.0.0.1:2/v1") == identity(identity="a")

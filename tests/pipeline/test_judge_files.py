@@ -9,7 +9,10 @@ from fairplay.errors import DataError, SettingsError
 from fairplay.evaluation.alpaca_eval.raw_metrics import raw_metrics
 from fairplay.evaluation.alpaca_eval.reading import read_annotations
 from fairplay.evaluation.protocols.orders import official_switch
+from fairplay.oracles.kinds.llm_judge import LlmJudgeSettings
 from fairplay.pipeline.judge_files import JudgeFilesSettings, Task, estimate_files, judge_files
+from fairplay.pipeline.single_stages import rank_file
+from fairplay.servers.settings import ServerSettings
 from fairplay.storage.settings_file import build_settings
 from servers.fault_server import fault_server
 from servers.judges import length_judge, parts_of, said
@@ -230,3 +233,22 @@ def test_files_without_a_common_prompt_or_with_one_twice_are_refused(tmp_path, s
         several_sides = (str(tmp_path / "several.jsonl"),) * 2
         with pytest.raises(DataError, match="judges one response to a prompt"):
             judge_files(Task("alpaca-eval", *several_sides), settings_of(server), tmp_path / "out")
+
+
+def test_ranking_leaves_out_and_counts_a_line_without_verdicts(tmp_path):
+    lines = [{"prompt": f"Say {i}.", "responses": [text, "other"]} for i, text in enumerate(["one", "<<500>>", "two"])]
+    (tmp_path / "r.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    with fault_server(length_judge()) as server:
+        oracle = LlmJudgeSettings(server=ServerSettings("judge", server.url, max_attempts=1))
+        done = rank_file(
+            tmp_path / "r.jsonl",
+            tmp_path / "ranked.jsonl",
+            oracle=oracle,
+            rule="calibrated",
+            opponents="leave-one-out",
+            should_stop=lambda: False,
+        )
+    ranked = [json.loads(line) for line in (tmp_path / "ranked.jsonl").read_text().splitlines()]
+    assert [line["prompt"] for line in ranked] == ["Say 0.", "Say 2."]
+    assert (done["num_in"], done["num_out"], done["dropped"]) == (3, 2, {"no verdict on a pair": 1})
+    assert ranked[0]["win_probs"][0][1] == pytest.approx(sigmoid(-0.2))

@@ -8,7 +8,9 @@ from math import isfinite
 from typing import Protocol
 
 from fairplay.errors import DataError
-from fairplay.records import PreferenceGroup, ResponseGroup
+from fairplay.records import Dropped, PreferenceGroup, ResponseGroup
+
+NO_VERDICT = "no verdict on a pair"
 
 
 class PreferenceOracle(Protocol):
@@ -33,11 +35,26 @@ class PreferenceOracle(Protocol):
 
         Returns:
             One judged group for each, in the same order; entry [i][j] is the logit that i beats j with i shown first.
+            An oracle that asks a server leaves None where it got no verdict, see `split_judged`.
 
         Raises:
             DataError: If a verdict is not a finite number; the message names the prompt.
         """
         ...
+
+
+def split_judged(judged: Sequence[PreferenceGroup]) -> tuple[list[PreferenceGroup], list[Dropped]]:
+    """The groups in which every pair has a verdict in one order at least, and the others as dropped.
+
+    Only oracles that ask a server leave verdicts out; a pair without one is neither a tie nor a loss.
+    """
+    kept = [preferences for preferences in judged if _every_pair_is_read(preferences.pair_logits)]
+    lost = [item.group.prompt.id for item in judged if not _every_pair_is_read(item.pair_logits)]
+    return kept, [Dropped(prompt_id, NO_VERDICT) for prompt_id in lost]
+
+
+def _every_pair_is_read(logits: Sequence[Sequence[float | None]]) -> bool:
+    return all(row[j] is not None or logits[j][i] is not None for i, row in enumerate(logits) for j in range(len(row)))
 
 
 def scores_to_group(

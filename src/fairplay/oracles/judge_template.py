@@ -100,18 +100,27 @@ def load_template(name: str, *, needs: Sequence[str] = PAIR_FIELDS) -> JudgeTemp
     Raises:
         SettingsError: If there is no such template, or it is not what a template has to be.
     """
-    path = Path(name).expanduser()
-    if not name.endswith((SUFFIX, ".yml")):
-        known = [one.name.removesuffix(SUFFIX) for one in TEMPLATES.glob(f"*{SUFFIX}")]
-        if name not in known:
-            hint = nearest_hint(name, known)
-            raise SettingsError(f"unknown template `{name}`", hint=f"{hint}; one's own is a file that ends in {SUFFIX}")
-        path = TEMPLATES / f"{name}{SUFFIX}"
+    path = template_path(name)
     template = build_settings(JudgeTemplate, read_yaml(path), str(path))
     missing = [field for field in needs if f"{{{field}}}" not in template.system + template.user]
     if missing:
         raise SettingsError(f"{path}: the question has no {{{missing[0]}}}", hint=f"it needs all of {', '.join(needs)}")
     return template
+
+
+def template_path(name: str) -> Path:
+    """The file of a built-in template, or of one's own.
+
+    Raises:
+        SettingsError: If no built-in template has this name.
+    """
+    if name.endswith((SUFFIX, ".yml")):
+        return Path(name).expanduser()
+    known = [one.name.removesuffix(SUFFIX) for one in TEMPLATES.glob(f"*{SUFFIX}")]
+    if name not in known:
+        hint = nearest_hint(name, known)
+        raise SettingsError(f"unknown template `{name}`", hint=f"{hint}; one's own is a file that ends in {SUFFIX}")
+    return TEMPLATES / f"{name}{SUFFIX}"
 
 
 def conversation_text(messages: Sequence[Message]) -> str:

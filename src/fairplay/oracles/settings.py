@@ -9,6 +9,7 @@ from typing import get_args
 
 from fairplay.oracles.kinds.base import KindSettings
 from fairplay.oracles.kinds.general_preference import GeneralPreferenceSettings
+from fairplay.oracles.kinds.llm_judge import LlmJudgeSettings
 from fairplay.oracles.kinds.pair_lm import PairLmSettings
 from fairplay.oracles.kinds.pair_model import PairModelSettings
 from fairplay.oracles.kinds.pair_ranker import PairRankerSettings
@@ -22,6 +23,7 @@ OracleSettings = (
     | GeneralPreferenceSettings
     | RewardModelSettings
     | RuleSettings
+    | LlmJudgeSettings
 )
 """The settings of an oracle; a settings file picks the class by `kind`, and takes that kind's keys only."""
 

@@ -22,6 +22,6 @@ def build_oracle(settings: KindSettings) -> PreferenceOracle:
 
 
 def oracle_identity(settings: KindSettings) -> tuple[dict[str, Any], dict[str, Source]]:
-    """What decides an oracle's verdicts: its settings without places, and what lies at these by name."""
+    """What decides an oracle's verdicts: its settings without places and patience, and what lies there by name."""
     sources = dict(settings.sources())
-    return without(settings_document(settings), sources), sources
+    return without(settings_document(settings), {*sources, *settings.idle_keys()}), sources

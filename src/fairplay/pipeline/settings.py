@@ -16,6 +16,7 @@ from fairplay.generation.settings import GenerationSettings
 from fairplay.models.settings import ModelSettings
 from fairplay.oracles.settings import OracleSettings
 from fairplay.preferences.settings import SelectionSettings
+from fairplay.servers.settings import PATIENCE
 from fairplay.storage.run_directory import SETTINGS_NAME
 from fairplay.storage.settings_file import apply_overrides, build_settings, read_yaml, settings_document, without
 from fairplay.training.settings import ImportanceSettings, TrainingSettings
@@ -25,7 +26,8 @@ logger = logging.getLogger(__name__)
 _OTHER_MODELS = ("anchor", "importance.positive", "importance.negative")
 _PLACES = ("model", *_OTHER_MODELS, "prompts.data", "oracle.model", "evaluation.prompts", "evaluation.judge.model")
 _MOVES_NO_BYTE = ("training.report_to", "training.save_steps", "evaluation.all_checkpoints")
-MAY_CHANGE = frozenset({*_PLACES, *_MOVES_NO_BYTE})
+_PATIENCE = tuple(f"{judge}.server.{key}" for judge in ("oracle", "evaluation.judge") for key in PATIENCE)
+MAY_CHANGE = frozenset({*_PLACES, *_MOVES_NO_BYTE, *_PATIENCE})
 NEW_OBJECTIVE = "objective.name="
 
 

@@ -15,10 +15,12 @@ from fairplay.errors import DataError, SettingsError
 from fairplay.generation.settings import GenerationSettings
 from fairplay.generation.table import build_engine
 from fairplay.models.settings import ModelSettings
+from fairplay.oracles.contract import split_judged
 from fairplay.oracles.settings import OracleSettings
 from fairplay.oracles.table import build_oracle, oracle_identity
 from fairplay.pipeline.context import count_reasons
 from fairplay.pipeline.response_lines import (
+    Line,
     group_of_line,
     line_of_group,
     preferences_of_line,
@@ -141,18 +143,31 @@ def rank_file(
         run_sharded(
             folder,
             groups,
-            lambda shard: (judge.pair_logits(shard), []),
+            lambda shard: split_judged(judge.pair_logits(shard)),
             PreferenceGroup,
             shard_size=SHARD_SIZE,
             description=f"{output.name}: preferences",
             should_stop=should_stop,
         )
-        compared = read_parts(folder, PreferenceGroup)
+        compared, dropped = read_parts(folder, PreferenceGroup), read_dropped(folder)
         said = {"oracle": judge.name, "temperature": judge.temperature}
         verdicts = (_verdict(group, judge.temperature, rule, opponents) for group in compared)
-        write_lines(output, ({**line.columns, **said, **own} for line, own in zip(lines, verdicts, strict=True)))
+        kept = _lines_of(compared, lines, groups)
+        write_lines(output, ({**line.columns, **said, **own} for line, own in zip(kept, verdicts, strict=True)))
     audit = audit_preferences(compared, temperature=judge.temperature)
-    return {"num_in": len(lines), "num_out": len(compared), "audit": audit, "output": str(output)}
+    counts = {"num_in": len(lines), "num_out": len(compared), "dropped": count_reasons(dropped)}
+    return {**counts, "audit": audit, "output": str(output)}
+
+
+def _lines_of(
+    compared: Sequence[PreferenceGroup], lines: Sequence[Line], groups: Sequence[ResponseGroup]
+) -> list[Line]:
+    """The lines of the groups that were judged; both are in the same order."""
+    kept: list[Line] = []
+    for line, group in zip(lines, groups, strict=True):
+        if len(kept) < len(compared) and compared[len(kept)].group == group:
+            kept.append(line)
+    return kept
 
 
 def _verdict(preferences: PreferenceGroup, temperature: float, rule: str, opponents: str) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from fairplay.data.reading import read_prompts
 from fairplay.errors import DataError
-from fairplay.oracles.contract import PreferenceOracle
+from fairplay.oracles.contract import PreferenceOracle, split_judged
 from fairplay.oracles.table import build_oracle
 from fairplay.pipeline.context import (
     EXAMPLES,
@@ -140,7 +140,7 @@ def preferences_stage(context: RunContext, iteration: int) -> Manifest:
         def compare(shard: Sequence[ResponseGroup]) -> tuple[list[PreferenceGroup], list[Dropped]]:
             if not oracle:
                 oracle.append(build_oracle(settings.oracle))
-            return oracle[0].pair_logits(shard), []
+            return split_judged(oracle[0].pair_logits(shard))
 
         run_sharded(
             folder,
@@ -158,7 +158,7 @@ def preferences_stage(context: RunContext, iteration: int) -> Manifest:
         audit = audit_preferences(compared, temperature=temperature)
         pairs = sum(int(orders_read(group).sum()) - len(group.pair_logits) for group in compared)
         results = {"temperature": temperature, "num_ordered_pairs": pairs, "audit": audit}
-        return StageOutcome(len(groups), len(compared), {}, results)
+        return StageOutcome(len(groups), len(compared), count_reasons(read_dropped(folder)), results)
 
     oracle_settings, inputs = context.oracle_inputs(settings.oracle, "oracle")
     decisive = {"oracle": oracle_settings, "shard_size": settings.shard_size}

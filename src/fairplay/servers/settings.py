@@ -21,6 +21,12 @@ TOKEN_LIMITS: Mapping[str, str] = {
     "max_completion_tokens": "newer models of OpenAI, which refuse the other",
 }
 
+PATIENCE = (
+    *("api_key_env", "timeout", "max_attempts", "max_wait", "retry_budget", "max_concurrency"),
+    *("input_price", "output_price", "max_cost", "max_total_tokens", "cache"),
+)
+"""Settings that change no reply."""
+
 _OURS = frozenset({"model", "messages", "n", "stream", "temperature", "top_p", "seed", "stop", "logprobs"})
 
 

@@ -4,7 +4,7 @@ Left out: the kinds (one file each beside this one) and the table of them (`orac
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from math import isfinite
 from typing import ClassVar, Self
@@ -55,6 +55,10 @@ class KindSettings(ABC):
     def sources(self) -> Mapping[str, Source]:
         """What decides its verdicts besides these settings, by name; under a setting's key where that is the place."""
         return {}
+
+    def idle_keys(self) -> Collection[str]:
+        """Settings that move no verdict, inner ones as `server.timeout`: they may change when a run goes on."""
+        return ()
 
     def as_judge(self) -> Self:
         """The same oracle, reading every pair in both orders."""
