@@ -12,6 +12,7 @@ from fairplay.errors import DataError, SettingsError
 from fairplay.oracles.contract import scores_to_group
 from fairplay.oracles.kinds.llm_judge import LlmJudgeSettings
 from fairplay.oracles.kinds.rule import RuleSettings
+from fairplay.oracles.kinds.verifier import VerifierSettings
 from fairplay.oracles.settings import KINDS
 from fairplay.oracles.table import build_oracle
 from fairplay.preferences.win_matrix import win_matrix
@@ -35,7 +36,11 @@ def oracles(tmp_path_factory):
         "reward_model": save_reward_model(folder / "reward"),
     }
     with fault_server(length_judge()) as server:
-        others = {"rule": RULE, "llm_judge": LlmJudgeSettings(server=ServerSettings("judge", server.url))}
+        others = {
+            "rule": RULE,
+            "verifier": VerifierSettings(check="regex", pattern="green|two", temperature=1.0),
+            "llm_judge": LlmJudgeSettings(server=ServerSettings("judge", server.url)),
+        }
         yield {kind: build_oracle(others.get(kind) or KINDS[kind](model=str(model[kind]))) for kind in KINDS}
 
 

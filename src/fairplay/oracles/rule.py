@@ -24,13 +24,14 @@ class RuleOracle:
         score: Gives a text that answers a prompt its points; higher is better.
         identity: How the function is called in names and reports.
         temperature: Points of score that make odds of e to 1; the logits are divided by it already.
+        kind: What kind of oracle is told in its name.
     """
 
     temperature = 1.0
 
-    def __init__(self, score: Score, *, identity: str, temperature: float = 1.0) -> None:
+    def __init__(self, score: Score, *, identity: str, temperature: float = 1.0, kind: str = "rule") -> None:
         self.score, self.identity, self.points_per_nat = score, identity, temperature
-        self.name = f"rule:{identity}"
+        self.name = f"{kind}:{identity}"
 
     def pair_logits(self, groups: Sequence[ResponseGroup]) -> list[PreferenceGroup]:
         """Judge all ordered pairs of each group; see `PreferenceOracle`.

@@ -15,6 +15,7 @@ from fairplay.oracles.kinds.pair_model import PairModelSettings
 from fairplay.oracles.kinds.pair_ranker import PairRankerSettings
 from fairplay.oracles.kinds.reward_model import RewardModelSettings
 from fairplay.oracles.kinds.rule import RuleSettings
+from fairplay.oracles.kinds.verifier import VerifierSettings
 
 OracleSettings = (
     PairModelSettings
@@ -24,6 +25,7 @@ OracleSettings = (
     | RewardModelSettings
     | RuleSettings
     | LlmJudgeSettings
+    | VerifierSettings
 )
 """The settings of an oracle; a settings file picks the class by `kind`, and takes that kind's keys only."""
 
