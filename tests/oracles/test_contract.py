@@ -1,7 +1,9 @@
 """The contract holds for every oracle of the table; scores become antisymmetric logits; rules and settings."""
 
+import json
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from hypothesis import strategies as st
 from fairplay.errors import DataError, SettingsError
 from fairplay.oracles.contract import scores_to_group
 from fairplay.oracles.kinds.llm_judge import LlmJudgeSettings
+from fairplay.oracles.kinds.recorded import RecordedSettings
 from fairplay.oracles.kinds.rule import RuleSettings
 from fairplay.oracles.kinds.verifier import VerifierSettings
 from fairplay.oracles.settings import KINDS
@@ -39,9 +42,25 @@ def oracles(tmp_path_factory):
         others = {
             "rule": RULE,
             "verifier": VerifierSettings(check="regex", pattern="green|two", temperature=1.0),
+            "recorded": RecordedSettings(records=str(records_of_all(folder / "records.jsonl"))),
             "llm_judge": LlmJudgeSettings(server=ServerSettings("judge", server.url)),
         }
         yield {kind: build_oracle(others.get(kind) or KINDS[kind](model=str(model[kind]))) for kind in KINDS}
+
+
+def records_of_all(path: Path) -> Path:
+    """Scores by length for every group that these tests ask about."""
+    groups = [*make_groups(6), *make_groups(8, most_words=14), group_of("red", "green cat", ""), group_of("red")]
+    rows = [
+        {
+            "prompt": group.prompt.messages[0].content,
+            "responses": [response.text for response in group.responses],
+            "scores": [len(response.text) for response in group.responses],
+        }
+        for group in groups
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
 
 
 def table_of(preferences) -> np.ndarray:

@@ -13,6 +13,7 @@ from fairplay.oracles.kinds.llm_judge import LlmJudgeSettings
 from fairplay.oracles.kinds.pair_lm import PairLmSettings
 from fairplay.oracles.kinds.pair_model import PairModelSettings
 from fairplay.oracles.kinds.pair_ranker import PairRankerSettings
+from fairplay.oracles.kinds.recorded import RecordedSettings
 from fairplay.oracles.kinds.reward_model import RewardModelSettings
 from fairplay.oracles.kinds.rule import RuleSettings
 from fairplay.oracles.kinds.verifier import VerifierSettings
@@ -26,6 +27,7 @@ OracleSettings = (
     | RuleSettings
     | LlmJudgeSettings
     | VerifierSettings
+    | RecordedSettings
 )
 """The settings of an oracle; a settings file picks the class by `kind`, and takes that kind's keys only."""
 

@@ -24,7 +24,8 @@ from fairplay.training.settings import ImportanceSettings, TrainingSettings
 logger = logging.getLogger(__name__)
 # What may change when a run goes on. Places: each stage's fingerprint judges what lies there by its content.
 _OTHER_MODELS = ("anchor", "importance.positive", "importance.negative")
-_PLACES = ("model", *_OTHER_MODELS, "prompts.data", "oracle.model", "evaluation.prompts", "evaluation.judge.model")
+_ORACLES = tuple(f"{who}.{key}" for who in ("oracle", "evaluation.judge") for key in ("model", "records", "answers"))
+_PLACES = ("model", *_OTHER_MODELS, "prompts.data", "evaluation.prompts", *_ORACLES)
 _MOVES_NO_BYTE = ("training.report_to", "training.save_steps", "evaluation.all_checkpoints")
 _PATIENCE = tuple(f"{judge}.server.{key}" for judge in ("oracle", "evaluation.judge") for key in PATIENCE)
 MAY_CHANGE = frozenset({*_PLACES, *_MOVES_NO_BYTE, *_PATIENCE})
