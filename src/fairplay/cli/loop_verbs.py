@@ -13,13 +13,15 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from fairplay.cli.options import FORMAT, SEED, SET, Format
+from fairplay.cli.plan_pages import print_plan
 from fairplay.cli.printing import print_json, print_table, rate
-from fairplay.errors import Preempted
+from fairplay.errors import Preempted, SettingsError
 from fairplay.pipeline.signals import stop_on_signals
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from fairplay.pipeline.planning.plan import Rates
     from fairplay.pipeline.settings import RunSettings
     from fairplay.storage.run_directory import RunDirectory
 
@@ -68,6 +70,12 @@ def run(
     dry_run: bool = typer.Option(
         False, "--dry-run", help="Check the recipe and its data, print the plan, run nothing."
     ),
+    calibrate: int = typer.Option(
+        0, "--calibrate", min=0, metavar="N", help="First measure this machine on N prompts of the recipe (16 will do)."
+    ),
+    hardware: str = typer.Option(
+        "", "--hardware", metavar="NAME[:N]", help="With --dry-run: hours and memory on N of a100, h100, h200."
+    ),
     output: Format = FORMAT,
 ) -> None:
     """The whole self-play loop of a recipe; run again to resume."""
@@ -75,23 +83,20 @@ def run(
         from fairplay.pipeline.settings import read_run_settings
 
         settings = read_run_settings(recipe, [*overrides, *([] if seed is None else [f"seed={seed}"])])
+        if hardware and (calibrate or not dry_run):
+            raise SettingsError("--hardware goes with --dry-run, and without --calibrate")
+        rates = None
+        if calibrate:
+            from fairplay.pipeline.loop import check_settings
+            from fairplay.pipeline.planning.calibration import calibrate as measure
+
+            check_settings(settings)
+            rates = measure(settings, num_prompts=calibrate, should_stop=should_stop)
         if dry_run:
-            _print_plan(settings, output)
+            print_plan(settings, output, rates=rates, hardware=hardware)
         else:
             place = out or Path("runs") / settings.name
-            _run(settings, place, resume if fork else None, output=output, should_stop=should_stop)
-
-
-def _print_plan(settings: "RunSettings", output: Format) -> None:
-    from fairplay.pipeline.loop import check_settings
-    from fairplay.pipeline.plan import run_plan
-
-    check_settings(settings)
-    plan = run_plan(settings)
-    if output is Format.json:
-        print_json(plan)
-    else:
-        print_table(("what", "how much"), [(key.replace("_", " "), value) for key, value in plan.items()])
+            _run(settings, place, resume if fork else None, output=output, should_stop=should_stop, rates=rates)
 
 
 def report(
@@ -105,14 +110,20 @@ def report(
 
 
 def _run(
-    settings: "RunSettings", out: Path, fork: "Resume | None", *, output: Format, should_stop: "Callable[[], bool]"
+    settings: "RunSettings",
+    out: Path,
+    fork: "Resume | None",
+    *,
+    output: Format,
+    should_stop: "Callable[[], bool]",
+    rates: "Rates | None" = None,
 ) -> None:
     from fairplay.pipeline.loop import check_settings, run_loop
     from fairplay.storage.run_directory import RunDirectory
 
     check_settings(settings)
     directory = fork.fork(RunDirectory(out)) if fork else RunDirectory(out)
-    page = run_loop(settings, directory, should_stop=should_stop)
+    page = run_loop(settings, directory, should_stop=should_stop, rates=rates)
     _print_run(directory.path, page, output)
 
 

@@ -16,6 +16,7 @@ from fairplay.pipeline.checkpoint_stage import anchor_source, checkpoint_stage
 from fairplay.pipeline.context import RunContext
 from fairplay.pipeline.evaluate_stage import evaluation_stage
 from fairplay.pipeline.game_stage import game_stage
+from fairplay.pipeline.planning.plan import Rates, write_plan
 from fairplay.pipeline.report_stage import write_run_report
 from fairplay.pipeline.results import run_results, write_results
 from fairplay.pipeline.settings import RunSettings, run_identity, split_objective
@@ -71,13 +72,16 @@ def check_settings(settings: RunSettings) -> None:
         )
 
 
-def run_loop(settings: RunSettings, run: RunDirectory, *, should_stop: Callable[[], bool]) -> Path:
+def run_loop(
+    settings: RunSettings, run: RunDirectory, *, should_stop: Callable[[], bool], rates: Rates | None = None
+) -> Path:
     """Run, or go on with, the whole loop.
 
     Args:
         settings: Everything that decides the result.
         run: Where it goes; finished stages there are kept.
         should_stop: Asked at every commit.
+        rates: How fast this machine is, for the plan that the report compares with what happened.
 
     Returns:
         The report's `index.html`.
@@ -90,6 +94,7 @@ def run_loop(settings: RunSettings, run: RunDirectory, *, should_stop: Callable[
     check_settings(settings)
     with run.open(settings_document(settings), identity=run_identity):
         context = RunContext(run, settings, should_stop)
+        write_plan(context, rates)
         evaluation_stage(context, 0)
         for iteration in range(1, settings.num_iterations + 1):
             for stage in ITERATION_STAGES:

@@ -1,0 +1,91 @@
+"""How a plan is printed: the counts, a table of the stages, and what the numbers rest on.
+
+Left out: the plan (`pipeline.planning`). Floor 8.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from fairplay.cli.options import Format
+from fairplay.cli.printing import print_json, print_table
+from fairplay.errors import SettingsError
+
+if TYPE_CHECKING:
+    from fairplay.pipeline.planning.plan import Rates
+    from fairplay.pipeline.settings import RunSettings
+
+_SIZES = ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
+_COUNTS = ("model", "objective", "iterations", "usable_prompts", "prompts_left_out", "prompts_per_iteration",
+           "held_out_prompts")  # fmt: skip
+
+
+def print_plan(settings: "RunSettings", output: Format, *, rates: "Rates | None", hardware: str) -> None:
+    """Check a run's settings and print its plan.
+
+    Args:
+        settings: The run's settings.
+        output: Table or JSON.
+        rates: How fast this machine is, if it was measured.
+        hardware: `NAME[:N]` or empty.
+
+    Raises:
+        SettingsError: If the settings don't fit together, or the hardware is not known.
+    """
+    from fairplay.pipeline.loop import check_settings
+    from fairplay.pipeline.planning.plan import Place, run_plan
+
+    check_settings(settings)
+    name, _, number = hardware.partition(":")
+    if number and not number.isdecimal():
+        raise SettingsError(f"--hardware {hardware}: not NAME or NAME:N", hint="such as --hardware h100:8")
+    plan = run_plan(settings, rates=rates, place=Place(name, int(number or 1)) if hardware else None)
+    if output is Format.json:
+        print_json(plan)
+        return
+    print_table(("what", "how much"), [(key.replace("_", " "), plan[key]) for key in _COUNTS])
+    rows = [*plan["stages"], plan["game"]]
+    columns = ("stage", "count", "of", "tokens", "forward passes", "time", "disk")
+    print_table(columns, [_row(row) for row in rows if row["count"]], title="\none iteration")
+    memory = plan["memory"]
+    print_table(
+        ("all iterations", ""),
+        [
+            ("time", duration(plan["seconds"])),
+            ("disk", size(plan["disk"])),
+            ("memory of training, each accelerator", size(memory["training"])),
+            ("memory there", size(memory["there"])),
+        ],
+        title="",
+    )
+    if memory["training"] and memory["there"] and memory["training"] > memory["there"]:
+        print("too little memory: lower the micro-batch, set training.gradient_checkpointing, or training.use_peft")
+    for sentence in plan["assumptions"]:
+        print(f"- {sentence}")
+
+
+def _row(row: dict[str, Any]) -> tuple[object, ...]:
+    return (
+        row["stage"],
+        row["count"],
+        row["unit"],
+        f"{row['tokens']:.3g}",
+        f"{row['passes']:.0f}",
+        duration(row["seconds"]),
+        size(row["disk"]),
+    )
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds for a reader."""
+    if seconds is None:
+        return "not known"
+    if seconds < 120:
+        return f"{seconds:.1f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def size(count: float | None) -> str:
+    """Bytes for a reader."""
+    if count is None:
+        return "not known"
+    unit, name = next(((unit, name) for unit, name in _SIZES if count >= unit), (1, "B"))
+    return f"{count / unit:.3g} {name}"

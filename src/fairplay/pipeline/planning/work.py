@@ -1,0 +1,131 @@
+"""How much work each stage of a run has: rows, tokens, forward passes and bytes on disk; counted, not timed.
+
+Left out: what it costs (`costs.py`). Floor 7; pure.
+"""
+
+from dataclasses import dataclass
+
+from fairplay.pipeline.context import CHECKPOINT, EVALUATION, EXAMPLES, GAME, PREFERENCES, PROMPTS, RESPONSES
+from fairplay.pipeline.settings import RunSettings
+from fairplay.preferences.settings import SEVERAL_PAIRS
+
+PAIRWISE = frozenset({"pair_model", "pair_ranker", "pair_language_model", "llm_judge"})
+"""Oracles that read two responses at once; the others read each alone."""
+
+FREE = frozenset({"rule", "exact_match", "regex", "numeric", "recorded"})
+"""Oracles that compute nothing to speak of."""
+
+_BYTES_A_TOKEN = 8  # of a kept response: its id and its text, compressed
+
+
+@dataclass(frozen=True, slots=True)
+class Lengths:
+    """Mean tokens of prompts and responses, and where the second comes from (`measured` or `assumed`)."""
+
+    prompt: float
+    response: float
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class StageWork:
+    """One stage of one iteration.
+
+    Attributes:
+        stage: Its folder's name.
+        count: What it goes through, in the unit of `unit`.
+        unit: prompts, responses, pairs, examples, verdicts.
+        tokens: Tokens read or drawn, of all its forward passes.
+        passes: Rows of its forward passes (drawn responses, read pairs, training examples times epochs).
+        disk: Bytes that it leaves.
+    """
+
+    stage: str
+    count: int
+    unit: str
+    tokens: float = 0
+    passes: float = 0
+    disk: float = 0
+
+
+def responses_per_example(settings: RunSettings) -> float:
+    """Responses of one training example: all K, or those of its pairs."""
+    if settings.selection.kind == "all":
+        return settings.generation.num_responses
+    pairs = settings.selection.num_pairs if settings.selection.kind in SEVERAL_PAIRS else 1
+    return 2 * pairs
+
+
+def comparisons(settings: RunSettings) -> int:
+    """Forward passes of the oracle for one prompt's K responses."""
+    number = settings.generation.num_responses
+    if settings.oracle.kind in FREE:
+        return 0
+    if settings.oracle.kind not in PAIRWISE:
+        return number
+    anchors = getattr(settings.oracle, "num_anchors", 0) or number - 1
+    both = 2 if getattr(settings.oracle, "orders", "both") == "both" else 1
+    return number * anchors if both == 2 else -(-number * anchors // 2)
+
+
+def iteration_work(
+    settings: RunSettings, *, prompts: int, held_out: int, lengths: Lengths, weight_bytes: float
+) -> list[StageWork]:
+    """The stages of one iteration, in their order.
+
+    Args:
+        settings: The run's settings.
+        prompts: Prompts of an iteration.
+        held_out: Prompts that it is evaluated on.
+        lengths: Mean tokens.
+        weight_bytes: Bytes of a saved policy; 0 where its size is not known.
+    """
+    number, p, r = settings.generation.num_responses, lengths.prompt, lengths.response
+    oracle_passes = prompts * comparisons(settings)
+    read = p + (2 * r if settings.oracle.kind in PAIRWISE else r)
+    kept = responses_per_example(settings)
+    epochs = settings.training.num_train_epochs
+    samples = held_out * settings.evaluation.num_samples
+    judged = samples * len(settings.evaluation.opponents)
+    judging = 0 if settings.evaluation.judge.kind in FREE else judged * 2 * (p + 2 * r)
+    return [
+        StageWork(PROMPTS, prompts, "prompts"),
+        StageWork(
+            RESPONSES,
+            prompts * number,
+            "responses",
+            prompts * (p + number * r),
+            prompts * number,
+            prompts * number * r * _BYTES_A_TOKEN,
+        ),
+        StageWork(PREFERENCES, oracle_passes, "passes of the oracle", oracle_passes * read, oracle_passes),
+        StageWork(EXAMPLES, prompts, "examples"),
+        StageWork(
+            CHECKPOINT,
+            prompts,
+            "examples",
+            prompts * (p + kept * r) * (epochs + 1),  # once more for the reference's log-probs
+            prompts * kept * (epochs + 1),
+            weight_bytes + 4 * prompts * kept * r,
+        ),
+        StageWork(
+            EVALUATION,
+            samples,
+            "responses",
+            samples * (p + r) + judging,
+            samples + 2 * judged,
+            samples * r * _BYTES_A_TOKEN,
+        ),
+    ]
+
+
+def game_work(settings: RunSettings, *, held_out: int, lengths: Lengths) -> StageWork:
+    """The games of checkpoints that have not met, after the last iteration."""
+    number = settings.num_iterations
+    games = (
+        max(0, number * (number + 1) // 2 - number - max(0, number - 1)) if settings.evaluation.all_checkpoints else 0
+    )
+    verdicts = games * held_out * settings.evaluation.num_samples
+    free = settings.evaluation.judge.kind in FREE
+    read = 0 if free else 2 * verdicts * (lengths.prompt + 2 * lengths.response)
+    return StageWork(GAME, verdicts, "verdicts", read, 0 if free else 2 * verdicts)
