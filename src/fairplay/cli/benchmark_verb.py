@@ -3,7 +3,6 @@
 Left out: the numbers (`evaluation.benchmarks`). Floor 8.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,10 +15,8 @@ from fairplay.cli.printing import print_json, print_table, rate
 from fairplay.errors import SettingsError
 from fairplay.evaluation.benchmarks.settings import BACKENDS, BenchmarkSettings
 from fairplay.pipeline.signals import stop_on_signals
-from fairplay.storage.atomic import write_atomic
 
 _DEFAULTS = BenchmarkSettings()
-RESULTS_NAME = "results.json"
 
 
 def register(app: typer.Typer) -> None:
@@ -57,6 +54,7 @@ def benchmarks(
         batch_size=batch_size,
     )
     from fairplay.evaluation.benchmarks.results import alignment_tax, run_benchmarks
+    from fairplay.pipeline.results import titled, write_results
 
     with stop_on_signals() as should_stop:
         document = run_benchmarks(model, settings, out / "model", seed=seed, should_stop=should_stop)
@@ -68,7 +66,8 @@ def benchmarks(
                     out / "model", out / "start", tasks, num_bootstrap=settings.num_bootstrap, seed=seed
                 ),
             }
-    write_atomic(out / RESULTS_NAME, json.dumps(document, indent=1) + "\n")
+        document = titled("benchmarks", document)
+        write_results(out, document)
     if output is Format.json:
         print_json(document)
     else:
@@ -84,7 +83,14 @@ def _shots(text: str) -> tuple[str, int]:
 
 def _print(document: Mapping[str, Any]) -> None:
     rows = [
-        (row["task"], row["what"], rate(row["value"], row["ci"]), row["n"], row["num_fewshot"], row["num_truncated"])
+        (
+            row["task"],
+            row["what"],
+            rate(row["value"], row["value_ci"]),
+            row["n"],
+            row["num_fewshot"],
+            row["num_truncated"],
+        )
         for row in document["benchmarks"]
     ]
     print_table(("benchmark", "number", "value", "items", "shots", "cut"), rows, title=document["model"])

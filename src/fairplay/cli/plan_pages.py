@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 from fairplay.cli.options import Format
 from fairplay.cli.printing import print_json, print_table
 from fairplay.errors import SettingsError
+from fairplay.pipeline.planning.wording import duration, size
 
 if TYPE_CHECKING:
     from fairplay.pipeline.planning.plan import Rates
     from fairplay.pipeline.settings import RunSettings
 
-_SIZES = ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
 _COUNTS = ("model", "objective", "iterations", "usable_prompts", "prompts_left_out", "prompts_per_iteration",
            "held_out_prompts")  # fmt: skip
 
@@ -72,20 +72,3 @@ def _row(row: dict[str, Any]) -> tuple[object, ...]:
         duration(row["seconds"]),
         size(row["disk"]),
     )
-
-
-def duration(seconds: float | None) -> str:
-    """Seconds for a reader."""
-    if seconds is None:
-        return "not known"
-    if seconds < 120:
-        return f"{seconds:.1f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
-
-
-def size(count: float | None) -> str:
-    """Bytes for a reader."""
-    if count is None:
-        return "not known"
-    unit, name = next(((unit, name) for unit, name in _SIZES if count >= unit), (1, "B"))
-    return f"{count / unit:.3g} {name}"

@@ -12,6 +12,7 @@ from fairplay.generation.table import ENGINES
 from fairplay.lookup import lookup
 from fairplay.models.loading import check_source, resolve_device
 from fairplay.objectives.table import build_objective
+from fairplay.pipeline.benchmark_stage import benchmark_stages
 from fairplay.pipeline.checkpoint_stage import anchor_source, checkpoint_stage
 from fairplay.pipeline.context import RunContext
 from fairplay.pipeline.evaluate_stage import evaluation_stage
@@ -106,6 +107,7 @@ def run_loop(
                 )
         if settings.evaluation.all_checkpoints:
             game_stage(context)
+        benchmark_stages(context)
         write_results(run.path, run_results(context))
         return write_run_report(context)
 

@@ -11,6 +11,7 @@ from typing import Any
 from fairplay.pipeline.context import CHECKPOINT, EVALUATION, PREFERENCES, RunContext
 from fairplay.pipeline.evaluate_stage import held_out_responses, judgements_path, opponents_of
 from fairplay.pipeline.game_stage import STRENGTHS, game_results
+from fairplay.pipeline.report_tables import report_tables
 from fairplay.pipeline.results import holm_p_values
 from fairplay.records import (
     CheckpointGame,
@@ -169,5 +170,6 @@ def write_run_report(context: RunContext) -> Path:
         samples=tuple(_samples(context, last)),
         checkpoints=_checkpoints(context),
         strengths=_strengths(context),
+        tables=report_tables(context),
     )
     return write_report(contents, context.run.path / "report")

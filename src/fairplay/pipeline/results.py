@@ -11,6 +11,7 @@ from typing import Any
 
 from fairplay.errors import DataError
 from fairplay.evaluation.paired_tests import holm
+from fairplay.pipeline.benchmark_stage import benchmark_results
 from fairplay.pipeline.context import EVALUATION, RunContext
 from fairplay.pipeline.game_stage import game_results
 from fairplay.storage.atomic import write_atomic
@@ -110,6 +111,7 @@ def run_results(context: RunContext) -> dict[str, Any]:
         "objective": settings.objective,
         "iterations": iterations,
         "checkpoints": with_intervals(game_results(context)),
+        "benchmarks": benchmark_results(context),
     }
     return titled("run", document)
 

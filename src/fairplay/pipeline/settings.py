@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from fairplay.errors import SettingsError
+from fairplay.evaluation.benchmarks.settings import BenchmarkSettings
 from fairplay.evaluation.settings import EvaluationSettings
 from fairplay.generation.settings import GenerationSettings
 from fairplay.models.settings import ModelSettings
@@ -25,7 +26,7 @@ logger = logging.getLogger(__name__)
 # What may change when a run goes on. Places: each stage's fingerprint judges what lies there by its content.
 _OTHER_MODELS = ("anchor", "importance.positive", "importance.negative")
 _ORACLES = tuple(f"{who}.{key}" for who in ("oracle", "evaluation.judge") for key in ("model", "records", "answers"))
-_PLACES = ("model", *_OTHER_MODELS, "prompts.data", "evaluation.prompts", *_ORACLES)
+_PLACES = ("model", *_OTHER_MODELS, "prompts.data", "evaluation.prompts", "benchmarks.data", *_ORACLES)
 _MOVES_NO_BYTE = ("training.report_to", "training.save_steps", "evaluation.all_checkpoints")
 _PATIENCE = tuple(f"{judge}.server.{key}" for judge in ("oracle", "evaluation.judge") for key in PATIENCE)
 MAY_CHANGE = frozenset({*_PLACES, *_MOVES_NO_BYTE, *_PATIENCE})
@@ -102,6 +103,8 @@ class RunSettings:
             the `model` to start from.
         importance: The two models that weigh tokens for some objectives (`tis_dpo`), and how.
         training: How to train.
+        benchmarks: Capability benchmarks of the start policy and the last iterate, to tell what alignment cost; none
+            unless `tasks` are named.
     """
 
     model: str
@@ -121,6 +124,7 @@ class RunSettings:
     anchor: str = ""
     importance: ImportanceSettings = field(default_factory=ImportanceSettings)
     training: TrainingSettings = field(default_factory=TrainingSettings)
+    benchmarks: BenchmarkSettings = field(default_factory=lambda: BenchmarkSettings(tasks=()))
 
     def __post_init__(self) -> None:
         faults = [

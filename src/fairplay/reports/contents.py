@@ -122,6 +122,24 @@ class Sample:
 
 
 @dataclass(frozen=True, slots=True)
+class PlainTable:
+    """A further table of finished text.
+
+    Attributes:
+        key: Its anchor on the page, a word.
+        title, about: Its heading, and what a reader must know, in sentences.
+        columns: Heads; the first column names the rows.
+        rows: Each as long as `columns`.
+    """
+
+    key: str
+    title: str
+    about: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class ReportContents:
     """One run, as its page shows it.
 
@@ -136,6 +154,7 @@ class ReportContents:
         samples: All of them; the page shows as many as it has room for, chosen by hash.
         checkpoints: The game of all checkpoints; at most one.
         strengths: The checkpoints on one scale; at most one.
+        tables: Further tables, in their order.
         length_unit: Of every length in the contents.
         notes: What else a reader must know to trust the numbers, in full sentences.
     """
@@ -151,5 +170,6 @@ class ReportContents:
     samples: tuple[Sample, ...] = ()
     checkpoints: tuple[CheckpointGame, ...] = ()
     strengths: tuple[CheckpointStrengths, ...] = ()
+    tables: tuple[PlainTable, ...] = ()
     length_unit: str = "tokens"
     notes: tuple[str, ...] = ()

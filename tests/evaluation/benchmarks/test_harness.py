@@ -65,7 +65,7 @@ def test_items_values_and_shots_of_multiple_choice(world, tmp_path):
     piqa, truthful = found["benchmarks"]
     assert (piqa["n"], piqa["num_fewshot"], truthful["num_fewshot"]) == (6, 3, 0)
     assert "acc_norm,none" in piqa["others"]
-    assert all(row["ci"][0] <= row["value"] <= row["ci"][1] for row in found["benchmarks"])
+    assert all(row["value_ci"][0] <= row["value"] <= row["value_ci"][1] for row in found["benchmarks"])
     assert found["versions"]["lm_eval"]
 
 

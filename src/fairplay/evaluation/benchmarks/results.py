@@ -17,7 +17,6 @@ from fairplay.evaluation.benchmarks.table import BENCHMARKS
 from fairplay.storage.atomic import write_atomic
 from fairplay.storage.digests import content_digest, sha256_files, sha256_value
 
-SCHEMA_VERSION = 1
 TASK_FILES = ".task-files"
 
 
@@ -55,7 +54,6 @@ def run_benchmarks(
             write_atomic(folder / f"{task}.json", json.dumps({"fingerprint": fingerprint, **record}, indent=1) + "\n")
         records.append({key: value for key, value in record.items() if key != "items"})
     return {
-        "schema_version": SCHEMA_VERSION,
         "model": model,
         "versions": harness_versions(),
         "benchmarks": records,
@@ -104,7 +102,7 @@ def _record(found: HarnessResult, settings: BenchmarkSettings, seed: int) -> dic
         "metric": found.metric,
         "filter": found.filter,
         "value": found.value,
-        "ci": [interval.low, interval.high],
+        "value_ci": [interval.low, interval.high],
         "n": len(found.items),
         "num_units": sum(item.units for item in found.items),
         "num_fewshot": found.num_fewshot,

@@ -79,5 +79,5 @@ def _count(settings: RunSettings, stage: str, size: int) -> int:
     if stage == RESPONSES:
         return size * settings.generation.num_responses
     if stage == PREFERENCES:
-        return size * comparisons(settings)
+        return size * comparisons(settings.oracle, settings.generation.num_responses)
     return size * settings.evaluation.num_samples if stage == EVALUATION else size

@@ -11,6 +11,7 @@ from typing import Any
 
 from fairplay.errors import SettingsError
 from fairplay.lookup import lookup
+from fairplay.oracles.kinds.base import KindSettings, PairSettings, WeightsSettings
 from fairplay.pipeline.context import CHECKPOINT, EVALUATION, PREFERENCES, RESPONSES, RunContext
 from fairplay.pipeline.evaluate_stage import held_out_prompts
 from fairplay.pipeline.planning.costs import (
@@ -25,12 +26,12 @@ from fairplay.pipeline.planning.costs import (
 )
 from fairplay.pipeline.planning.shapes import ModelShape, model_shape
 from fairplay.pipeline.planning.work import (
-    FREE,
-    PAIRWISE,
     Lengths,
     StageWork,
+    comparisons,
     game_work,
     iteration_work,
+    passage,
     responses_per_example,
 )
 from fairplay.pipeline.settings import RunSettings
@@ -150,7 +151,7 @@ class _Clock:
         shape: ModelShape | None,
     ) -> None:
         self.settings, self.lengths, self.rates, self.place, self.shape = settings, lengths, rates, place, shape
-        self.oracle = model_shape(settings.oracle.model) if getattr(settings.oracle, "model", "") else None
+        self.oracle = _shape_of(settings.oracle)
         self.efficiency = Efficiency()
 
     def seconds(self, work: StageWork) -> float | None:
@@ -181,7 +182,7 @@ class _Clock:
             return None
         context = work.tokens / work.passes
         flops = forward_flops(self.oracle, work.tokens, scored=0, mean_context=context)
-        share = self.efficiency.ranking if self.settings.oracle.kind in PAIRWISE else self.efficiency.scoring
+        share = self._share(self.settings.oracle)
         return flops / (hardware.flops * share * self._devices())
 
     def _training(self, work: StageWork, hardware: Hardware) -> float:
@@ -200,15 +201,19 @@ class _Clock:
 
     def _evaluation(self, work: StageWork, hardware: Hardware) -> float | None:
         drawn = self._responses(replace(work, stage=RESPONSES), hardware)
-        if self.settings.evaluation.judge.kind in FREE:
+        judge = self.settings.evaluation.judge
+        read = work.count * len(self.settings.evaluation.opponents) * comparisons(judge, 2)
+        if read == 0:
             return drawn
-        judge = model_shape(self.settings.evaluation.judge.model) if self.settings.evaluation.judge.model else None
-        if judge is None:
+        shape = _shape_of(judge)
+        if shape is None:
             return None
-        read = 2 * work.count * len(self.settings.evaluation.opponents)
-        tokens = read * (self.lengths.prompt + 2 * self.lengths.response)
-        flops = forward_flops(judge, tokens, scored=0, mean_context=tokens / max(read, 1))
-        return drawn + flops / (hardware.flops * self.efficiency.ranking * self._devices())
+        context = passage(judge, self.lengths)
+        flops = forward_flops(shape, read * context, scored=0, mean_context=context)
+        return drawn + flops / (hardware.flops * self._share(judge) * self._devices())
+
+    def _share(self, oracle: KindSettings) -> float:
+        return self.efficiency.ranking if isinstance(oracle, PairSettings) else self.efficiency.scoring
 
     def _policy(self) -> ModelShape:
         assert self.shape is not None
@@ -235,6 +240,10 @@ class _Clock:
         if self.shape is None:
             told.append(f"{self.settings.model}: size not known here, so neither memory nor the checkpoints' disk")
         return told
+
+
+def _shape_of(oracle: KindSettings) -> ModelShape | None:
+    return model_shape(oracle.model) if isinstance(oracle, WeightsSettings) else None
 
 
 def _prompt_tokens(prompts: Sequence[Prompt]) -> float:

@@ -5,15 +5,10 @@ Left out: what it costs (`costs.py`). Floor 7; pure.
 
 from dataclasses import dataclass
 
+from fairplay.oracles.kinds.base import KindSettings, PairSettings, WeightsSettings
 from fairplay.pipeline.context import CHECKPOINT, EVALUATION, EXAMPLES, GAME, PREFERENCES, PROMPTS, RESPONSES
 from fairplay.pipeline.settings import RunSettings
 from fairplay.preferences.settings import SEVERAL_PAIRS
-
-PAIRWISE = frozenset({"pair_model", "pair_ranker", "pair_language_model", "llm_judge"})
-"""Oracles that read two responses at once; the others read each alone."""
-
-FREE = frozenset({"rule", "exact_match", "regex", "numeric", "recorded"})
-"""Oracles that compute nothing to speak of."""
 
 _BYTES_A_TOKEN = 8  # of a kept response: its id and its text, compressed
 
@@ -56,16 +51,16 @@ def responses_per_example(settings: RunSettings) -> float:
     return 2 * pairs
 
 
-def comparisons(settings: RunSettings) -> int:
-    """Forward passes of the oracle for one prompt's K responses."""
-    number = settings.generation.num_responses
-    if settings.oracle.kind in FREE:
+def comparisons(oracle: KindSettings, num_responses: int) -> int:
+    """Forward passes of an oracle for one prompt's responses; 0 for one without weights."""
+    if not isinstance(oracle, WeightsSettings):
         return 0
-    if settings.oracle.kind not in PAIRWISE:
-        return number
-    anchors = getattr(settings.oracle, "num_anchors", 0) or number - 1
-    both = 2 if getattr(settings.oracle, "orders", "both") == "both" else 1
-    return number * anchors if both == 2 else -(-number * anchors // 2)
+    return oracle.num_readings(num_responses) if isinstance(oracle, PairSettings) else num_responses
+
+
+def passage(oracle: KindSettings, lengths: Lengths) -> float:
+    """Tokens that an oracle reads in one forward pass."""
+    return lengths.prompt + lengths.response * (2 if isinstance(oracle, PairSettings) else 1)
 
 
 def iteration_work(
@@ -81,13 +76,12 @@ def iteration_work(
         weight_bytes: Bytes of a saved policy; 0 where its size is not known.
     """
     number, p, r = settings.generation.num_responses, lengths.prompt, lengths.response
-    oracle_passes = prompts * comparisons(settings)
-    read = p + (2 * r if settings.oracle.kind in PAIRWISE else r)
+    oracle_passes = prompts * comparisons(settings.oracle, number)
     kept = responses_per_example(settings)
     epochs = settings.training.num_train_epochs
     samples = held_out * settings.evaluation.num_samples
-    judged = samples * len(settings.evaluation.opponents)
-    judging = 0 if settings.evaluation.judge.kind in FREE else judged * 2 * (p + 2 * r)
+    judge = settings.evaluation.judge
+    verdicts = samples * len(settings.evaluation.opponents) * comparisons(judge, 2)
     return [
         StageWork(PROMPTS, prompts, "prompts"),
         StageWork(
@@ -98,7 +92,13 @@ def iteration_work(
             prompts * number,
             prompts * number * r * _BYTES_A_TOKEN,
         ),
-        StageWork(PREFERENCES, oracle_passes, "passes of the oracle", oracle_passes * read, oracle_passes),
+        StageWork(
+            PREFERENCES,
+            oracle_passes,
+            "passes of the oracle",
+            oracle_passes * passage(settings.oracle, lengths),
+            oracle_passes,
+        ),
         StageWork(EXAMPLES, prompts, "examples"),
         StageWork(
             CHECKPOINT,
@@ -112,8 +112,8 @@ def iteration_work(
             EVALUATION,
             samples,
             "responses",
-            samples * (p + r) + judging,
-            samples + 2 * judged,
+            samples * (p + r) + verdicts * passage(judge, lengths),
+            samples + verdicts,
             samples * r * _BYTES_A_TOKEN,
         ),
     ]
@@ -126,6 +126,5 @@ def game_work(settings: RunSettings, *, held_out: int, lengths: Lengths) -> Stag
         max(0, number * (number + 1) // 2 - number - max(0, number - 1)) if settings.evaluation.all_checkpoints else 0
     )
     verdicts = games * held_out * settings.evaluation.num_samples
-    free = settings.evaluation.judge.kind in FREE
-    read = 0 if free else 2 * verdicts * (lengths.prompt + 2 * lengths.response)
-    return StageWork(GAME, verdicts, "verdicts", read, 0 if free else 2 * verdicts)
+    passes = verdicts * comparisons(settings.evaluation.judge, 2)
+    return StageWork(GAME, verdicts, "verdicts", passes * passage(settings.evaluation.judge, lengths), passes)

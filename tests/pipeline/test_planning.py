@@ -1,0 +1,138 @@
+import json
+from dataclasses import replace
+
+import pytest
+
+from fairplay.errors import DataError, SettingsError
+from fairplay.pipeline.context import CHECKPOINT, EVALUATION, PREFERENCES, RESPONSES
+from fairplay.pipeline.loop import run_loop
+from fairplay.pipeline.planning.calibration import calibrate
+from fairplay.pipeline.planning.costs import (
+    HARDWARE,
+    Efficiency,
+    decode_seconds,
+    forward_flops,
+    sharding_seconds,
+    training_bytes,
+    training_flops,
+)
+from fairplay.pipeline.planning.plan import PLAN_NAME, Lengths, Place, Rates, run_plan
+from fairplay.pipeline.planning.shapes import KNOWN, model_shape
+from fairplay.pipeline.planning.work import comparisons
+from fairplay.storage.run_directory import RunDirectory
+
+LLAMA = KNOWN["meta-llama/Meta-Llama-3-8B-Instruct"]
+
+
+def stages(plan):
+    return {stage["stage"]: stage for stage in plan["stages"]}
+
+
+def test_shapes_count_the_parameters_of_known_models():
+    assert LLAMA.body == 6_979_321_856
+    assert LLAMA.head == 525_336_576
+    assert LLAMA.parameters == pytest.approx(8.03e9, rel=1e-3)
+    assert KNOWN["mistralai/Mistral-7B-Instruct-v0.2"].parameters == pytest.approx(7.24e9, rel=1e-3)
+    assert KNOWN["google/gemma-2-9b-it"].parameters == pytest.approx(9.24e9, rel=1e-3)
+    assert KNOWN["llm-blender/PairRM"].parameters == pytest.approx(0.435e9, rel=0.01)
+
+
+def test_a_folders_shape_is_that_of_its_weights(world):
+    from safetensors import safe_open
+
+    folder = world / "policy"
+    with safe_open(folder / "model.safetensors", "pt") as file:
+        matrices = [file.get_slice(name).get_shape() for name in file.keys()]  # noqa: SIM118 - no mapping
+    count = sum(shape[0] * shape[1] for shape in matrices if len(shape) == 2)
+    assert model_shape(str(folder)).parameters == count
+    assert model_shape("nobody/knows-this") is None
+
+
+def test_operations_are_two_a_parameter_and_token_and_training_takes_three_passes():
+    once = forward_flops(LLAMA, 1000, scored=0, mean_context=0)
+    assert once == 2 * LLAMA.body * 1000
+    assert training_flops(LLAMA, 1000, scored=0, mean_context=0, again=False) == 3 * once
+    assert training_flops(LLAMA, 1000, scored=0, mean_context=0, again=True) == 4 * once
+
+
+def test_decoding_many_rows_costs_less_than_one_by_one_and_more_than_one():
+    h100 = HARDWARE["h100"]
+
+    def seconds(rows):
+        return decode_seconds(LLAMA, h100, rows=rows, prompt=200, response=400, efficiency=Efficiency())
+
+    assert seconds(1) < seconds(64) < 64 * seconds(1)
+    assert seconds(1) == pytest.approx(400 * 2 * LLAMA.parameters / 3.35e12 / 0.65, rel=0.05)  # all weights a token
+
+
+def test_sharding_sends_nothing_alone_and_more_across_machines():
+    h100 = HARDWARE["h100"]
+    alone, machine, two = (sharding_seconds(LLAMA, h100, devices=number) for number in (1, 8, 16))
+    assert alone == 0
+    assert 0 < machine < two
+
+
+def test_memory_of_full_training_is_what_the_parts_add_up_to():
+    kept = {"tokens": 0, "again": True, "shards": 1}
+    full = training_bytes(LLAMA, dtype_bytes=4, trained=LLAMA.parameters, optim="adamw_torch", **kept)
+    assert full == pytest.approx(16 * LLAMA.parameters, rel=0.05)  # weights, gradients, two states
+    lora = training_bytes(LLAMA, dtype_bytes=2, trained=0.005 * LLAMA.parameters, optim="adamw_torch", **kept)
+    assert lora < 0.2 * full
+
+
+def test_a_plan_counts_what_the_run_then_does(settings_of, tmp_path):
+    settings = settings_of()
+    plan = run_plan(settings)
+    work = stages(plan)
+    run = RunDirectory(tmp_path / "run")
+    run_loop(settings, run, should_stop=lambda: False)
+    responses = run.manifest(1, RESPONSES)
+    assert work[RESPONSES]["count"] == responses.results["num_responses"]
+    assert work[PREFERENCES]["count"] == run.manifest(1, PREFERENCES).results["num_ordered_pairs"]
+    assert work[EVALUATION]["count"] == 10
+    assert plan["game"]["count"] == 0  # two iterations: every pair of checkpoints has met
+    weights = (run.folder(1, CHECKPOINT) / "model" / "model.safetensors").stat().st_size
+    assert work[CHECKPOINT]["disk"] == pytest.approx(weights, rel=0.2)
+    assert all(stage["seconds"] is None for stage in plan["stages"])
+
+
+def test_the_report_shows_the_plan_beside_what_happened(settings_of, tmp_path):
+    run = RunDirectory(tmp_path / "run")
+    rates = Rates({RESPONSES: 60.0}, {RESPONSES: 0.0}, Lengths(5, 7, "measured"), "measured in a dream")
+    page = run_loop(settings_of(), run, should_stop=lambda: False, rates=rates)
+    assert json.loads((run.path / PLAN_NAME).read_text())["mean_response_tokens"] == 7
+    text = page.read_text()
+    assert "The plan, and what happened" in text
+    assert "measured in a dream" in text
+    assert "2 min" in text  # a minute an iteration, two iterations
+
+
+def test_rates_are_a_line_through_two_sizes(settings_of):
+    rates = calibrate(settings_of(), num_prompts=8, should_stop=lambda: False)
+    plan = run_plan(settings_of(), rates=rates)
+    assert plan["seconds"] > 0
+    assert rates.lengths.source == "measured"
+    assert 0 < rates.lengths.response <= 12
+    assert set(rates.each) == set(rates.fixed) == set(stages(plan))
+
+
+def test_hardware_gives_hours_and_more_of_it_gives_fewer(settings_of):
+    wide = ("generation.num_responses=16", "generation.max_new_tokens=400", "training.per_device_train_batch_size=8")
+    big = replace(settings_of(*wide), model="meta-llama/Meta-Llama-3-8B-Instruct")
+    one, eight = (run_plan(big, place=Place("h100", number)) for number in (1, 8))
+    assert one["seconds"] > eight["seconds"] > 0
+    assert one["memory"]["training"] > one["memory"]["there"] > eight["memory"]["training"] / 2
+    with pytest.raises(SettingsError, match="hardware"):
+        Place("abacus", 1)
+    with pytest.raises(SettingsError, match="accelerators"):
+        Place("h100", 0)
+
+
+@pytest.mark.parametrize(("orders", "expected"), [("both", 6), ("one", 3)])
+def test_pairs_are_read_in_both_orders_or_in_one(settings_of, orders, expected):
+    assert comparisons(settings_of(f"oracle.orders={orders}").oracle, 3) == expected
+
+
+def test_too_few_prompts_are_told_before_the_run(settings_of):
+    with pytest.raises(DataError, match="too few"):
+        run_plan(settings_of("prompts.num_per_iteration=10000"))
