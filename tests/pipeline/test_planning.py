@@ -80,12 +80,13 @@ def test_memory_of_full_training_is_what_the_parts_add_up_to():
     assert lora < 0.2 * full
 
 
-def test_a_plan_counts_what_the_run_then_does(settings_of, tmp_path):
+def test_a_plan_counts_what_the_run_then_does_and_the_report_shows_both(settings_of, tmp_path):
     settings = settings_of()
     plan = run_plan(settings)
     work = stages(plan)
     run = RunDirectory(tmp_path / "run")
-    run_loop(settings, run, should_stop=lambda: False)
+    rates = Rates({RESPONSES: 60.0}, {RESPONSES: 0.0}, Lengths(5, 7, "measured"), "measured in a dream")
+    page = run_loop(settings, run, should_stop=lambda: False, rates=rates)
     responses = run.manifest(1, RESPONSES)
     assert work[RESPONSES]["count"] == responses.results["num_responses"]
     assert work[PREFERENCES]["count"] == run.manifest(1, PREFERENCES).results["num_ordered_pairs"]
@@ -94,12 +95,6 @@ def test_a_plan_counts_what_the_run_then_does(settings_of, tmp_path):
     weights = (run.folder(1, CHECKPOINT) / "model" / "model.safetensors").stat().st_size
     assert work[CHECKPOINT]["disk"] == pytest.approx(weights, rel=0.2)
     assert all(stage["seconds"] is None for stage in plan["stages"])
-
-
-def test_the_report_shows_the_plan_beside_what_happened(settings_of, tmp_path):
-    run = RunDirectory(tmp_path / "run")
-    rates = Rates({RESPONSES: 60.0}, {RESPONSES: 0.0}, Lengths(5, 7, "measured"), "measured in a dream")
-    page = run_loop(settings_of(), run, should_stop=lambda: False, rates=rates)
     assert json.loads((run.path / PLAN_NAME).read_text())["mean_response_tokens"] == 7
     text = page.read_text()
     assert "The plan, and what happened" in text
@@ -118,6 +113,7 @@ def test_rates_are_a_line_through_two_sizes(settings_of):
 
 def test_hardware_gives_hours_and_more_of_it_gives_fewer(settings_of):
     wide = ("generation.num_responses=16", "generation.max_new_tokens=400", "training.per_device_train_batch_size=8")
+    wide += ("training.gradient_checkpointing=true",)
     big = replace(settings_of(*wide), model="meta-llama/Meta-Llama-3-8B-Instruct")
     one, eight = (run_plan(big, place=Place("h100", number)) for number in (1, 8))
     assert one["seconds"] > eight["seconds"] > 0
