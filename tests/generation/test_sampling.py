@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fairplay.generation.sampling import InverseCdfSampler, inverse_cdf, sampling_probs, uniforms
+from fairplay.generation.sampling import TokenSampler, inverse_cdf, sampling_probs, uniforms
 
 LOGITS = torch.tensor([[2.0, 0.0, 1.0, -1.0, 1.0]])
 
@@ -59,7 +59,7 @@ def test_a_token_of_probability_zero_is_never_drawn(weights, uniform):
 
 
 def test_the_processor_leaves_one_token_and_takes_the_next_number_at_each_step():
-    sampler = InverseCdfSampler([5, 6], 3, temperature=1.0, top_p=1.0, device=torch.device("cpu"))
+    sampler = TokenSampler([5, 6], 3, temperature=1.0, top_p=1.0, device=torch.device("cpu"))
     logits = LOGITS.expand(2, -1)
     for step in range(3):
         scores = sampler(torch.zeros(2, 1, dtype=torch.long), logits)

@@ -65,13 +65,13 @@ def test_groups_keep_order_prompt_ids_seeds_and_tokens():
     assert [group.prompt for group in generated.groups] == prompts(9)
     assert not generated.dropped
     for index, group in enumerate(generated.groups):
-        assert group.prompt_token_ids == render_prompt(engine.tokenizer, group.prompt.messages)
+        assert group.prompt_token_ids == render_prompt(engine.transcriber.tokenizer, group.prompt.messages)
         assert [response.seed for response in group.responses] == list(range(index, index + 1 + index % 4))
 
 
 def test_the_end_token_is_kept_once_and_the_finish_reason_tells_ended_from_cut():
     engine = make_engine(end_bonus=3.0)
-    end = engine.tokenizer.eos_token_id
+    end = engine.transcriber.tokenizer.eos_token_id
     responses = [r for group in engine.respond(prompts(21), seeds(21)).groups for r in group.responses]
     assert {response.finish_reason for response in responses} == {"stop", "length"}
     for response in responses:
@@ -88,7 +88,7 @@ def test_an_empty_response_is_allowed_and_is_its_end_token():
     engine = make_engine(end_bonus=50.0)
     (group,) = engine.respond(prompts(1), [[1]]).groups
     assert (group.responses[0].text, group.responses[0].finish_reason) == ("", "stop")
-    assert group.responses[0].token_ids == (engine.tokenizer.eos_token_id,)
+    assert group.responses[0].token_ids == (engine.transcriber.tokenizer.eos_token_id,)
 
 
 def test_temperature_zero_takes_the_likeliest_token_whatever_the_seed():

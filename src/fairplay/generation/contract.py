@@ -32,3 +32,7 @@ class Engine(Protocol):
             A group for each prompt that was not dropped; its responses are in the order of the seeds.
         """
         ...
+
+    def close(self) -> None:
+        """Give back the memory of the model; the engine can't respond any more."""
+        ...

@@ -64,13 +64,14 @@ def inverse_cdf(probs: Tensor, uniform: Tensor) -> Tensor:
     return torch.searchsorted(cdf, torch.minimum(uniform * total, below)[:, None], right=True)[:, 0]
 
 
-class InverseCdfSampler(LogitsProcessor):
-    """Leaves only the drawn token to a greedy search.
+class TokenSampler(LogitsProcessor):
+    """Draws each row's next token, leaves only that one to a greedy search, and notes its log-prob.
 
     Args:
         seeds: One for each row of the batch.
         num_tokens: Most tokens that will be drawn.
-        temperature, top_p: See `sampling_probs`.
+        temperature: See `sampling_probs`; 0 takes the likeliest token.
+        top_p: See `sampling_probs`.
         device: Where the logits are.
     """
 
@@ -79,11 +80,20 @@ class InverseCdfSampler(LogitsProcessor):
     ) -> None:
         self.uniforms = uniforms(seeds, num_tokens).to(device)
         self.temperature, self.top_p = temperature, top_p
-        self.step = 0
+        self._logps: list[Tensor] = []
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         """Scores that are 0 at the drawn token and minus infinity elsewhere, [samples, vocabulary]."""
+        tokens = self._draw(scores)[:, None]
+        self._logps.append(scores.gather(-1, tokens)[:, 0] - scores.logsumexp(dim=-1))
+        return torch.full_like(scores, -torch.inf).scatter_(-1, tokens, 0.0)
+
+    def logps(self) -> Tensor:
+        """Log-probs of every token drawn so far, before temperature and top-p, [samples, tokens], nats."""
+        return torch.stack(self._logps, dim=-1)
+
+    def _draw(self, scores: Tensor) -> Tensor:
+        if self.temperature == 0.0:
+            return scores.argmax(dim=-1)
         probs = sampling_probs(scores, temperature=self.temperature, top_p=self.top_p)
-        tokens = inverse_cdf(probs, self.uniforms[:, self.step])
-        self.step += 1
-        return torch.full_like(scores, -torch.inf).scatter_(-1, tokens[:, None], 0.0)
+        return inverse_cdf(probs, self.uniforms[:, len(self._logps)])

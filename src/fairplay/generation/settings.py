@@ -3,9 +3,32 @@
 Left out: the model and its device (`models.settings`), seeds (given with the prompts). Imports no torch. Floor 4.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from fairplay.errors import SettingsError
+from fairplay.storage.settings_file import settings_document
+
+
+@dataclass(frozen=True, slots=True)
+class VllmSettings:
+    """What the engine `vllm` takes of a machine with GPUs; a CPU's cache is sized for `batch_size` rows.
+
+    Attributes:
+        tensor_parallel_size: GPUs that share one copy of the weights.
+        gpu_memory_utilization: Share of a GPU's memory for weights and cache together, above 0 and at most 1.
+    """
+
+    tensor_parallel_size: int = 1
+    gpu_memory_utilization: float = 0.9
+
+    def __post_init__(self) -> None:
+        if self.tensor_parallel_size < 1:
+            raise SettingsError(f"tensor_parallel_size must be at least 1, not {self.tensor_parallel_size}")
+        if not 0.0 < self.gpu_memory_utilization <= 1.0:
+            raise SettingsError(
+                f"gpu_memory_utilization must be above 0 and at most 1, not {self.gpu_memory_utilization}"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +43,7 @@ class GenerationSettings:
         max_new_tokens: Tokens at which a response is cut; its finish reason is then `length`.
         max_prompt_length: Longer prompts, in tokens, are dropped and counted.
         batch_size: Rows (samples) that are computed together; it changes the speed, and samples only by float rounding.
+        vllm: What the engine `vllm` needs besides.
     """
 
     engine: str = "transformers"
@@ -29,6 +53,7 @@ class GenerationSettings:
     max_new_tokens: int = 512
     max_prompt_length: int = 1024
     batch_size: int = 64
+    vllm: VllmSettings = field(default_factory=VllmSettings)
 
     def __post_init__(self) -> None:
         for name in ("num_responses", "max_new_tokens", "max_prompt_length", "batch_size"):
@@ -38,3 +63,16 @@ class GenerationSettings:
             raise SettingsError(f"temperature must be 0 or above, not {self.temperature}")
         if not 0.0 < self.top_p <= 1.0:
             raise SettingsError(f"top_p must be above 0 and at most 1, not {self.top_p}")
+
+
+ENGINE_SETTINGS = {"vllm": ("tensor_parallel_size",)}
+"""Engine -> what of its own settings can move a sample; the rest is the machine's, and may change between resumes."""
+
+
+def decisive_settings(settings: GenerationSettings) -> dict[str, Any]:
+    """What decides the responses, as plain data: everything but the other engines' settings and the machine's."""
+    document = settings_document(settings)
+    own = {name: document.pop(name) for name in ENGINE_SETTINGS}
+    if settings.engine in own:
+        document[settings.engine] = {key: own[settings.engine][key] for key in ENGINE_SETTINGS[settings.engine]}
+    return document

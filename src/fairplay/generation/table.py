@@ -1,10 +1,13 @@
 """The table of engines.
 
-Left out: vLLM and servers, which are engines of their own. Floor 4.
+Left out: the engines (one module each, imported when one is built). Floor 4.
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib.util import find_spec
 
+from fairplay.errors import ResourceError
 from fairplay.generation.contract import Engine
 from fairplay.generation.settings import GenerationSettings
 from fairplay.lookup import lookup
@@ -18,9 +21,44 @@ def _transformers(settings: GenerationSettings, model: str, model_settings: Mode
     return TransformersEngine(load_policy(model, model_settings), settings)
 
 
-ENGINES: Mapping[str, Callable[[GenerationSettings, str, ModelSettings], Engine]] = {
-    "transformers": _transformers,
+def _vllm(settings: GenerationSettings, model: str, model_settings: ModelSettings) -> Engine:
+    from fairplay.generation.vllm_engine import start_vllm
+
+    return start_vllm(settings, model, model_settings)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One engine.
+
+    Attributes:
+        build: From sampling, model and how to load it, to the engine ready to respond.
+        package: What must be installed besides the core, an extra of the same name; empty if nothing.
+    """
+
+    build: Callable[[GenerationSettings, str, ModelSettings], Engine]
+    package: str = ""
+
+
+ENGINES: Mapping[str, Row] = {
+    "transformers": Row(_transformers),
+    "vllm": Row(_vllm, package="vllm"),
 }
+
+
+def check_engine(settings: GenerationSettings) -> None:
+    """Refuse, before a run starts, an engine that is not known or not installed.
+
+    Raises:
+        SettingsError: If there is no engine of that name.
+        ResourceError: If its package is not installed.
+    """
+    package = lookup(ENGINES, settings.engine, "engine").package
+    if package and find_spec(package) is None:
+        raise ResourceError(
+            f"generation.engine: {settings.engine} needs the package {package}",
+            hint=f"pip install 'fairplay[{package}]'",
+        )
 
 
 def build_engine(settings: GenerationSettings, model: str, model_settings: ModelSettings) -> Engine:
@@ -33,6 +71,8 @@ def build_engine(settings: GenerationSettings, model: str, model_settings: Model
 
     Raises:
         SettingsError: If there is no engine of that name.
+        ResourceError: If its package is not installed, or memory does not suffice.
         DataError: If the model can't be loaded.
     """
-    return lookup(ENGINES, settings.engine, "engine")(settings, model, model_settings)
+    check_engine(settings)
+    return ENGINES[settings.engine].build(settings, model, model_settings)

@@ -127,6 +127,8 @@ class LazyEngine:
 
     def close(self) -> None:
         """Let go of the engine, so that its memory is free before anything else is loaded."""
+        if self.engine is not None:
+            self.engine.close()
         self.engine = None
         free_memory()
 

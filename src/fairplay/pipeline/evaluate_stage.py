@@ -12,6 +12,7 @@ from fairplay.errors import DataError
 from fairplay.evaluation.judging import judge_groups
 from fairplay.evaluation.oracle_gap import oracle_gap
 from fairplay.evaluation.win_rates import evaluate_judgements
+from fairplay.generation.settings import decisive_settings
 from fairplay.oracles.settings import OracleSettings
 from fairplay.oracles.table import build_oracle
 from fairplay.pipeline.context import EVALUATION, RunContext, count_reasons, free_memory, generate_parts
@@ -139,7 +140,7 @@ def _decisive(context: RunContext, iteration: int) -> tuple[dict[str, Any], dict
     decisive = {
         "seed": settings.seed,
         "shard_size": settings.shard_size,
-        "generation": settings_document(settings.generation),
+        "generation": decisive_settings(settings.generation),
         "loading": settings_document(settings.loading),
         **{key: evaluation[key] for key in ("num_prompts", "num_samples")},
     }

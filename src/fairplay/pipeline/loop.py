@@ -8,8 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from fairplay.errors import SettingsError
-from fairplay.generation.table import ENGINES
-from fairplay.lookup import lookup
+from fairplay.generation.table import check_engine
 from fairplay.models.loading import check_source, resolve_device
 from fairplay.objectives.table import build_objective
 from fairplay.pipeline.benchmark_stage import benchmark_stages
@@ -52,7 +51,7 @@ def check_settings(settings: RunSettings) -> None:
     objective = build_objective(*split_objective(settings.objective))
     check_objective(objective, (), settings.training)
     check_training(settings.training, settings.loading)
-    lookup(ENGINES, settings.generation.engine, "engine")
+    check_engine(settings.generation)
     resolve_device(settings.loading)
     frozen = frozen_models(objective, anchor=anchor_source(settings), importance=settings.importance)
     for source in (settings.model, *frozen.values()):

@@ -12,7 +12,7 @@ from fairplay.pipeline.context import CHECKPOINT, EVALUATION, PREFERENCES, RunCo
 from fairplay.pipeline.evaluate_stage import held_out_responses, judgements_path, opponents_of
 from fairplay.pipeline.game_stage import STRENGTHS, game_results
 from fairplay.pipeline.report_tables import report_tables
-from fairplay.pipeline.results import holm_p_values
+from fairplay.pipeline.results import holm_p_values, sampling_mismatch_of
 from fairplay.records import (
     CheckpointGame,
     CheckpointStrengths,
@@ -86,6 +86,7 @@ def _iteration(context: RunContext, iteration: int) -> IterationContents:
         metrics=_metrics(run.folder(iteration, CHECKPOINT)),
         audit=run.manifest(iteration, PREFERENCES).results["audit"],
         stages=tuple(StageAccount(m.stage, m.num_in, m.num_out, m.dropped, m.seconds, m.tokens) for m in manifests),
+        sampling=sampling_mismatch_of(context, iteration),
         oracle_gaps={name: Interval(**gap["gap"]) for name, gap in results["oracle_gaps"].items()},
     )
 

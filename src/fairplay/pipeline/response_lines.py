@@ -3,7 +3,7 @@
 Left out: other formats of responses (`data/`), the run's own tables (`storage/`). Floor 7.
 
     {"id": ..., "prompt": text or messages, "responses": [text, ...]}                                    is enough;
-    "token_ids", "prompt_token_ids", "finish_reasons" and "seeds" are kept where they are there.
+    "token_ids", "logps", "prompt_token_ids", "finish_reasons" and "seeds" are kept where they are there.
 """
 
 import json
@@ -79,12 +79,15 @@ def group_of_line(line: Line) -> ResponseGroup:
     texts = _texts(line)
     tokens = _column(line, "token_ids", [()] * len(texts), _are_ids, "a list of token ids")
     reasons = _column(line, "finish_reasons", ["given"] * len(texts), _is_reason, f"one of {', '.join(FINISH_REASONS)}")
+    logps = _column(line, "logps", [()] * len(texts), _are_numbers, "a list of finite numbers")
     seeds = _column(line, "seeds", [-1] * len(texts), _is_seed, "a whole number from -1")
     prompt_ids = line.columns.get("prompt_token_ids", [])
     if not _are_ids(prompt_ids):
         raise line.fault(f"`prompt_token_ids` must be a list of token ids, not {_told(prompt_ids)}")
-    rows = zip(texts, tokens, reasons, seeds, strict=True)
-    responses = tuple(Response(text, tuple(ids), reason, seed) for text, ids, reason, seed in rows)
+    rows = zip(texts, tokens, reasons, seeds, logps, strict=True)
+    responses = tuple(
+        Response(text, tuple(ids), reason, seed, tuple(map(float, told))) for text, ids, reason, seed, told in rows
+    )
     return ResponseGroup(prompt, responses, tuple(prompt_ids))
 
 
@@ -98,6 +101,7 @@ def line_of_group(group: ResponseGroup) -> dict[str, Any]:
         "seeds": [response.seed for response in group.responses],
         "prompt_token_ids": list(group.prompt_token_ids),
         "token_ids": [list(response.token_ids) for response in group.responses],
+        "logps": [list(response.logps) for response in group.responses],
     }
 
 
@@ -197,6 +201,10 @@ def _is_seed(value: object) -> bool:
 
 def _are_ids(value: object) -> bool:
     return isinstance(value, list) and all(_is_whole(item, 0) for item in value)
+
+
+def _are_numbers(value: object) -> bool:
+    return isinstance(value, list) and all(_is_number(item) for item in value)
 
 
 def _is_reason(value: object) -> bool:

@@ -12,7 +12,7 @@ from typing import Any
 from fairplay.errors import DataError
 from fairplay.evaluation.paired_tests import holm
 from fairplay.pipeline.benchmark_stage import benchmark_results
-from fairplay.pipeline.context import EVALUATION, RunContext
+from fairplay.pipeline.context import EVALUATION, RESPONSES, RunContext
 from fairplay.pipeline.game_stage import game_results
 from fairplay.storage.atomic import write_atomic
 
@@ -103,6 +103,7 @@ def run_results(context: RunContext) -> dict[str, Any]:
                 "lc_extrapolates": comparisons[0].get("lc_extrapolates", False),
                 "comparisons": comparisons,
                 "oracle_gaps": {name: with_intervals(gap) for name, gap in results["oracle_gaps"].items()},
+                "sampling_mismatch": sampling_mismatch_of(context, iteration),
             }
         )
     document = {
@@ -114,6 +115,11 @@ def run_results(context: RunContext) -> dict[str, Any]:
         "benchmarks": benchmark_results(context),
     }
     return titled("run", document)
+
+
+def sampling_mismatch_of(context: RunContext, iteration: int) -> dict[str, float]:
+    """How far the engine's log-probs were from the trainer's; empty where the engine told none."""
+    return dict(context.run.manifest(iteration, RESPONSES).results.get("sampling_mismatch", {}))
 
 
 def write_results(folder: Path, document: Mapping[str, Any]) -> None:

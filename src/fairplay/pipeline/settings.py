@@ -27,7 +27,12 @@ logger = logging.getLogger(__name__)
 _OTHER_MODELS = ("anchor", "importance.positive", "importance.negative")
 _ORACLES = tuple(f"{who}.{key}" for who in ("oracle", "evaluation.judge") for key in ("model", "records", "answers"))
 _PLACES = ("model", *_OTHER_MODELS, "prompts.data", "evaluation.prompts", "benchmarks.data", *_ORACLES)
-_MOVES_NO_BYTE = ("training.report_to", "training.save_steps", "evaluation.all_checkpoints")
+_MOVES_NO_BYTE = (
+    "training.report_to",
+    "training.save_steps",
+    "evaluation.all_checkpoints",
+    "generation.vllm.gpu_memory_utilization",
+)
 _PATIENCE = tuple(f"{judge}.server.{key}" for judge in ("oracle", "evaluation.judge") for key in PATIENCE)
 MAY_CHANGE = frozenset({*_PLACES, *_MOVES_NO_BYTE, *_PATIENCE})
 NEW_OBJECTIVE = "objective.name="

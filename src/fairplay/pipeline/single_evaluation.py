@@ -132,7 +132,9 @@ def _side(source: str, role: str, prompts: Sequence[Prompt], settings: Compariso
         raise SettingsError(f"{source}: a model needs prompts to respond to", hint="name them with --prompts")
     numbers = range(settings.generation.num_responses)
     seeds = [[stable_seed(seed, "evaluate", role, prompt.id, k) for k in numbers] for prompt in prompts]
-    generated = build_engine(settings.generation, source, settings.loading).respond(prompts, seeds)
+    engine = build_engine(settings.generation, source, settings.loading)
+    generated = engine.respond(prompts, seeds)
+    engine.close()
     return Side(generated.groups, unanswered=generated.dropped)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from fairplay.data.reading import read_prompts
 from fairplay.data.writing import write_examples
 from fairplay.errors import DataError, SettingsError
-from fairplay.generation.settings import GenerationSettings
+from fairplay.generation.settings import GenerationSettings, decisive_settings
 from fairplay.generation.table import build_engine
 from fairplay.models.settings import ModelSettings
 from fairplay.oracles.contract import split_judged
@@ -67,7 +67,7 @@ def generate_file(
     decisive = {
         "prompts": loaded.sha256,
         "model": content_digest(model),
-        "generation": settings_document(generation),
+        "generation": decisive_settings(generation),
         "loading": settings_document(loading),
         "seed": seed,
     }
@@ -89,6 +89,7 @@ def generate_file(
             description=f"{output.name}: responses",
             should_stop=should_stop,
         )
+        engine.close()
         groups, dropped = read_parts(folder, ResponseGroup), read_dropped(folder)
         write_lines(output, map(line_of_group, groups))
     responses = [response for group in groups for response in group.responses]

@@ -5,10 +5,13 @@ Left out: training (`checkpoint_stage.py`), evaluation (`evaluate_stage.py`) and
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from fairplay.data.reading import read_prompts
 from fairplay.errors import DataError
+from fairplay.generation.settings import decisive_settings
+from fairplay.models.settings import ModelSettings
 from fairplay.oracles.contract import PreferenceOracle, split_judged
 from fairplay.oracles.table import build_oracle
 from fairplay.pipeline.context import (
@@ -115,17 +118,33 @@ def responses_stage(context: RunContext, iteration: int) -> Manifest:
         responses = [response for group in groups for response in group.responses]
         cut = sum(response.finish_reason == "length" for response in responses)
         tokens = sum(len(response.token_ids) for response in responses)
-        results = {"num_responses": len(responses), "num_cut_at_length": cut}
+        results = {
+            "num_responses": len(responses),
+            "num_cut_at_length": cut,
+            "sampling_mismatch": sampling_figures(context.policy(iteration - 1), groups, settings.loading),
+        }
         return StageOutcome(len(prompts), len(groups), count_reasons(dropped), results, tokens)
 
     decisive = {
         "seed": settings.seed,
         "shard_size": settings.shard_size,
-        "generation": settings_document(settings.generation),
+        "generation": decisive_settings(settings.generation),
         "loading": settings_document(settings.loading),
     }
     inputs = {"prompts": context.stage_content(iteration, PROMPTS), "policy": context.policy_digest(iteration - 1)}
     return context.run.run_stage(Stage(RESPONSES, iteration, decisive, inputs), fill)
+
+
+def sampling_figures(policy: str, groups: Sequence[ResponseGroup], loading: ModelSettings) -> dict[str, float]:
+    """The engine's log-probs of its samples against the trainer's; empty where the engine told none."""
+    if not any(response.logps for group in groups for response in group.responses):
+        return {}
+    from fairplay.generation.agreement import sampling_mismatch
+    from fairplay.models.loading import load_policy
+
+    figures = asdict(sampling_mismatch(load_policy(policy, loading), groups))
+    free_memory()
+    return figures
 
 
 def preferences_stage(context: RunContext, iteration: int) -> Manifest:

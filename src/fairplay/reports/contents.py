@@ -72,6 +72,7 @@ class IterationContents:
         audit: The oracle's audit on this iteration's preferences, by name as in `preferences.audit`.
         stages: In the order in which they ran.
         oracle_gaps: Opponent -> win rate by the oracle minus win rate by the judge, paired by prompt, in [-1, 1].
+        sampling: How far the engine's log-probs were from the trainer's: `num_tokens`, `mean_abs`, `max_abs`, `kl`.
     """
 
     iteration: int
@@ -81,6 +82,7 @@ class IterationContents:
     audit: Mapping[str, float] = field(default_factory=dict)
     stages: tuple[StageAccount, ...] = ()
     oracle_gaps: Mapping[str, Interval] = field(default_factory=dict)
+    sampling: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

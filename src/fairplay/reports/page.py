@@ -19,7 +19,7 @@ from fairplay.reports.decision import decide
 from fairplay.reports.figures import draw_results, draw_training
 from fairplay.reports.samples import choose_samples, samples_json
 from fairplay.reports.strengths_table import strength_rows, strength_sentences
-from fairplay.reports.tables import comparison_rows, length_rows, stage_rows, totals, trust_rows
+from fairplay.reports.tables import comparison_rows, length_rows, sampling_sentences, stage_rows, totals, trust_rows
 from fairplay.reports.tiles import find_tiles
 from fairplay.storage.atomic import write_atomic
 
@@ -66,6 +66,7 @@ def render_page(contents: ReportContents) -> str:
         audit=audit_rows([entry.audit for entry in contents.iterations]),
         stages=stage_rows(contents),
         totals=totals(contents),
+        sampling=sampling_sentences(contents),
         results=draw_results(contents),
         training=draw_training(contents),
         samples=samples,

@@ -169,6 +169,17 @@ def stage_rows(contents: ReportContents) -> tuple[StageRow, ...]:
     )
 
 
+def sampling_sentences(contents: ReportContents) -> tuple[str, ...]:
+    """How far what was sampled from is from what was trained, an iteration a sentence."""
+    return tuple(
+        f"Iteration {entry.iteration}: the engine’s log-probs of {entry.sampling['num_tokens']:,} tokens that it "
+        f"sampled differ from the trainer’s by {entry.sampling['mean_abs']:.1e} nats on average and "
+        f"{entry.sampling['max_abs']:.1e} at most; KL a token {entry.sampling['kl']:.1e}."
+        for entry in contents.iterations
+        if entry.sampling
+    )
+
+
 def totals(contents: ReportContents) -> str:
     """Wall time and tokens of all stages, in words."""
     stages = [stage for entry in contents.iterations for stage in entry.stages]

@@ -62,7 +62,7 @@ def _from_plain(hint: Any, value: Any) -> Any:
         inner = typing.get_args(hint)[0]
         return tuple(value) if _is_scalar(inner) else tuple(_from_plain(inner, item) for item in value)
     if isinstance(hint, type) and dataclasses.is_dataclass(hint) and not isinstance(hint, types.GenericAlias):
-        return hint(**{name: _from_plain(kind, value[name]) for name, kind in _fields(hint)})
+        return hint(**{name: _from_plain(kind, value[name]) for name, kind in _fields(hint) if name in value})
     return value
 
 
