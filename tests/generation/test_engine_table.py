@@ -7,7 +7,7 @@ import pytest
 from fairplay.errors import DataError, ResourceError, SettingsError
 from fairplay.generation.settings import GenerationSettings, VllmSettings, decisive_settings
 from fairplay.generation.table import ENGINES, build_engine, check_engine
-from fairplay.generation.vllm_engine import refusals
+from fairplay.generation.vllm_process import refusals
 from fairplay.models.settings import ModelSettings
 
 

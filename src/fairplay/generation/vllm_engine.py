@@ -5,17 +5,12 @@ every engine and never reloaded in place, which is known to go wrong silently (v
 engines side by side (a server of vLLM's, through the engine `openai`). Floor 4.
 """
 
-import gc
-import logging
 import os
-import random
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from fairplay.errors import DataError, FairplayError, ResourceError, SettingsError
@@ -23,17 +18,19 @@ from fairplay.generation.agreement import TOLERANCES, own_logps, probe_text, ref
 from fairplay.generation.contract import Generated
 from fairplay.generation.settings import GenerationSettings
 from fairplay.generation.transcriber import Transcriber
+from fairplay.generation.vllm_process import (
+    check_device,
+    free_memory,
+    import_vllm,
+    on_cpu,
+    process_left_as_it_was,
+    refusals,
+)
 from fairplay.models.adapters import base_of_adapter
 from fairplay.models.loading import load_policy
 from fairplay.models.settings import ModelSettings
 from fairplay.records import Prompt, Response, ResponseGroup
 
-logger = logging.getLogger(__name__)
-
-# Read by vLLM when it is imported or starts. Its own logging writes to stdout, where our results go.
-_ENVIRONMENT = {"VLLM_CONFIGURE_LOGGING": "0", "VLLM_NO_USAGE_STATS": "1"}
-# On a CPU the engine stays in this process (a child of its own takes ten times as long to start) and binds no cores.
-_CPU_ENVIRONMENT = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
 _MIN_CPU_CACHE = 64 * 2**20
 _MOST_ROWS = 2048  # at once; vLLM refuses more of them than it reads tokens at a time
 _ADAPTER_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # those that vLLM accepts as max_lora_rank
@@ -108,7 +105,7 @@ class VllmEngine:
         if self.llm is not None:
             self.llm.llm_engine.engine_core.shutdown()
         self.llm = None
-        _free_memory()
+        free_memory()
 
     def _sampling(self, seed: int) -> Any:
         """The parameters of one sample; `seed + i` is what vLLM would give the i-th of several in one request."""
@@ -134,7 +131,7 @@ class VllmEngine:
     def _requests(self, prompts: Sequence[Sequence[int]], sampling: Sequence[Any]) -> list[Any]:
         inputs = [{"prompt_token_ids": list(ids)} for ids in prompts]
         try:
-            with torch.compiler.set_stance("force_eager" if _on_cpu() else "default"):
+            with torch.compiler.set_stance("force_eager" if on_cpu() else "default"):
                 return list(self.llm.generate(inputs, list(sampling), use_tqdm=False, lora_request=self.adapter))
         except torch.OutOfMemoryError as error:
             raise ResourceError("vLLM ran out of memory", hint="lower generation.batch_size") from error
@@ -162,11 +159,11 @@ def start_vllm(settings: GenerationSettings, model: str, model_settings: ModelSe
             "loading.load_in_4bit: vLLM would sample from other weights than those that are trained",
             hint="use generation.engine=transformers, or load_in_4bit: false",
         )
-    _import_vllm()
-    _check_device(model_settings.device)
+    import_vllm()
+    check_device(model_settings.device)
     expected = _expectation(settings, model, model_settings)
-    _free_memory()
-    with refusals(model), _process_left_as_it_was():
+    free_memory()
+    with refusals(model), process_left_as_it_was():
         engine = _start(settings, model, model_settings, expected)
     try:
         with refusals(model):
@@ -176,33 +173,6 @@ def start_vllm(settings: GenerationSettings, model: str, model_settings: ModelSe
         engine.close()
         raise
     return engine
-
-
-def _import_vllm() -> None:
-    for name, value in _ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
-    try:
-        import vllm
-    except ImportError as error:
-        raise ResourceError(
-            f"the engine vllm needs the package vllm ({error})", hint="pip install 'fairplay[vllm]'"
-        ) from error
-    logging.getLogger("vllm").setLevel(logging.ERROR)  # its warnings are about what we ask for on purpose
-    logger.info("vllm %s", vllm.__version__)
-
-
-def _on_cpu() -> bool:
-    from vllm.platforms import current_platform
-
-    return bool(current_platform.is_cpu())
-
-
-def _check_device(device: str) -> None:
-    if device not in ("", "cpu" if _on_cpu() else "cuda"):
-        raise SettingsError(
-            f"loading.device: vLLM can't be put on `{device}` from here",
-            hint="leave it empty: the build of vLLM decides between GPU and CPU, CUDA_VISIBLE_DEVICES which GPU",
-        )
 
 
 def _expectation(settings: GenerationSettings, model: str, model_settings: ModelSettings) -> _Expected:
@@ -228,7 +198,7 @@ def _start(settings: GenerationSettings, model: str, model_settings: ModelSettin
     options: dict[str, Any] = {}
     if is_adapter:
         options |= {"enable_lora": True, "max_lora_rank": _adapter_rank(model)}
-    if _on_cpu():
+    if on_cpu():
         options |= {"enforce_eager": True, "kv_cache_memory_bytes": _cpu_cache(rows, length, expected.token_bytes)}
     else:
         options["gpu_memory_utilization"] = settings.vllm.gpu_memory_utilization
@@ -263,51 +233,3 @@ def _adapter_rank(folder: str) -> int:
 
     rank = int(PeftConfig.from_pretrained(folder).r)
     return next((allowed for allowed in _ADAPTER_RANKS if allowed >= rank), rank)
-
-
-@contextmanager
-def refusals(model: str) -> Iterator[None]:
-    """What vLLM raises when it can't run a model, as an error of ours.
-
-    Raises:
-        ResourceError: If it says that memory does not suffice.
-        DataError: If it says anything else.
-    """
-    try:
-        yield
-    except FairplayError:
-        raise
-    except (ValueError, RuntimeError, NotImplementedError) as error:
-        line = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        if isinstance(error, torch.OutOfMemoryError) or "memory" in str(error).lower():
-            raise ResourceError(
-                f"{model}: vLLM has too little memory: {line}",
-                hint="lower generation.max_prompt_length, max_new_tokens or batch_size, or use more GPUs",
-            ) from error
-        raise DataError(
-            f"{model}: vLLM can't run this model here: {line}", hint="use generation.engine=transformers"
-        ) from error
-
-
-@contextmanager
-def _process_left_as_it_was() -> Iterator[None]:
-    """Undo that vLLM in this process seeds the global generators and takes `torch.set_num_threads` away."""
-    if _on_cpu():
-        for name, value in _CPU_ENVIRONMENT.items():
-            os.environ.setdefault(name, value)
-    set_threads, threads = torch.set_num_threads, torch.get_num_threads()
-    states = random.getstate(), np.random.get_state(), torch.get_rng_state()
-    try:
-        yield
-    finally:
-        torch.set_num_threads = set_threads
-        torch.set_num_threads(threads)
-        random.setstate(states[0])
-        np.random.set_state(states[1])
-        torch.set_rng_state(states[2])
-
-
-def _free_memory() -> None:
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
