@@ -1,4 +1,4 @@
-"""`judge`: two files of responses compared by a chat model, in the form of a published protocol.
+"""`judge`: responses compared, or graded, by a chat model in the form of a published protocol.
 
 Left out: the protocols (`evaluation.protocols`). Floor 8.
 """
@@ -12,10 +12,12 @@ import typer
 from fairplay.cli.loop_verbs import resumable
 from fairplay.cli.options import FORMAT, SET, Format
 from fairplay.cli.printing import print_json, print_record, rate
+from fairplay.errors import SettingsError
 from fairplay.pipeline.signals import stop_on_signals
 from fairplay.storage.settings_file import apply_overrides, build_settings
 
-KNOWN = "alpaca-eval, hh, tldr-s, tldr-c, arena-hard, pair, own"
+KNOWN = "alpaca-eval, hh, tldr-s, tldr-c, arena-hard, pair, own, mt-bench"
+GRADING = "mt-bench"
 
 
 def register(app: typer.Typer) -> None:
@@ -26,7 +28,8 @@ def register(app: typer.Typer) -> None:
 def judge(
     protocol: str = typer.Option(..., "--protocol", help=f"What is asked, how, in which order: {KNOWN}."),
     outputs: str = typer.Option(..., "--outputs", help="Responses to judge: FILE or FILE::COLUMN."),
-    baseline: str = typer.Option(..., "--baseline", help="The other side; FILE::chosen takes the chosen of pairs."),
+    baseline: str = typer.Option("", "--baseline", help="The other side; FILE::chosen takes the chosen of pairs."),
+    questions: Path | None = typer.Option(None, "--questions", help="mt-bench: its question.jsonl, for no baseline."),
     orders: str = typer.Option("", "--orders", help="official, random or both; by default the protocol's."),
     out: Path = typer.Option(Path("runs/judging"), "--out", help="Folder of results and replies; run again to resume."),
     dry_run: bool = typer.Option(False, "--dry-run", help="Count questions and tokens, send nothing."),
@@ -34,23 +37,55 @@ def judge(
     overrides: list[str] = SET,
     output: Format = FORMAT,
 ) -> None:
-    """Compare responses by a judge on an OpenAI-compatible server (--set judge.server.model=... and so on)."""
+    """Compare or grade responses by a judge on an OpenAI-compatible server (--set judge.server.model=... and so on)."""
+    from fairplay.pipeline.grade_files import estimate_grading, grade_files
     from fairplay.pipeline.judge_files import JudgeFilesSettings, Task, estimate_files, judge_files
 
+    if (protocol == GRADING) != (questions is not None) or (protocol == GRADING) == bool(baseline):
+        raise SettingsError("judge: mt-bench takes --questions, every other protocol --baseline")
     settings = build_settings(JudgeFilesSettings, apply_overrides({}, overrides), "--set")
     task = Task(protocol, outputs, baseline, orders, seed)
-    if dry_run:
-        estimate = estimate_files(task, settings, out)
-        print_json(estimate) if output is Format.json else print_record(estimate)
-        return
     with stop_on_signals() as should_stop, resumable():
-        document = judge_files(task, settings, out, should_stop=should_stop)
+        if questions is not None and dry_run:
+            document = estimate_grading(questions, Path(outputs), settings, out)
+        elif questions is not None:
+            document = grade_files(questions, Path(outputs), settings, out, seed=seed, should_stop=should_stop)
+        elif dry_run:
+            document = estimate_files(task, settings, out)
+        else:
+            document = judge_files(task, settings, out, should_stop=should_stop)
     if output is Format.json:
         print_json(document)
+    elif dry_run:
+        print_record(document)
+    elif questions is not None:
+        print_record(_grades_page(document, out))
     else:
         print_record(_page(document, out))
         for note in document["comparison"]["notes"]:
             print(f"- {note}")
+
+
+def _grades_page(document: Mapping[str, Any], out: Path) -> dict[str, Any]:
+    grades, bounds = document["grades"], document["worst_case"]
+
+    def told(part: Mapping[str, Any]) -> str:
+        return f"{part['rating']:.2f} [{part['rating_ci'][0]:.2f}, {part['rating_ci'][1]:.2f}]"
+
+    headline = document["headline"]
+    return {
+        "policy": document["policy"],
+        "judge": document["judge"],
+        "grade": told(headline) if headline else f"withheld: {document['headline_withheld']}",
+        "whatever the missing say": f"{bounds['low']:.2f} to {bounds['high']:.2f}",
+        **{f"turn {name}": told(part) for name, part in document["turns"].items()},
+        **{name or "no category": told(part) for name, part in document["categories"].items()},
+        "answers": f"{grades['requested']} = {grades['ok']} graded + {grades['unanswered']} unanswered"
+        + "".join(f" + {count} {reason}" for reason, count in grades["failures"].items()),
+        "answered from the cache": document["account"]["cached"],
+        "partial": "yes, the cap was reached" if document["partial"] else "no",
+        "written to": str(out),
+    }
 
 
 def _page(document: Mapping[str, Any], out: Path) -> dict[str, Any]:

@@ -20,11 +20,13 @@ from fairplay.storage.settings_file import build_settings, read_yaml, settings_d
 TEMPLATES = Path(__file__).parent / "templates"
 SUFFIX = ".yaml"
 PAIR_FIELDS = ("prompt", "first", "second")
+PAIR_FORMS = ("token", "line", "bracket", "json")
 
 ANSWERS: Mapping[str, str] = {
     "token": "the reply is a label and nothing else",
     "line": "a line of the reply is `prefix`, then a label",
     "bracket": "the reply has a label in double square brackets",
+    "rating": "the reply has a grade from 1 to 10 in double square brackets; for single responses",
     "json": 'the reply is {"verdict": label}; the server is asked to keep to that',
 }
 
@@ -63,7 +65,10 @@ class JudgeTemplate:
             raise SettingsError(f"answer: unknown form `{self.answer}`", hint=nearest_hint(self.answer, ANSWERS))
         if (self.answer == "line") != bool(self.prefix):
             raise SettingsError("prefix: belongs to answers of the form `line`, which need one")
-        if len(self.labels) < 2 or not all(label and label.strip() == label for label in self.labels):
+        if self.answer == "rating":
+            if self.labels or self.log_probs:
+                raise SettingsError("labels, log_probs: a rating is read from its number")
+        elif len(self.labels) < 2 or not all(label and label.strip() == label for label in self.labels):
             raise SettingsError("labels: at least two are needed, without blanks at their ends")
         if not all(isfinite(value) and 0 <= value <= 1 for value in self.labels.values()):
             raise SettingsError("labels: each stands for a win probability of the first-shown response, in [0, 1]")
@@ -90,18 +95,21 @@ class JudgeTemplate:
         return (*((Message("system", system),) if system else ()), Message("user", user))
 
 
-def load_template(name: str, *, needs: Sequence[str] = PAIR_FIELDS) -> JudgeTemplate:
+def load_template(name: str, *, needs: Sequence[str] = PAIR_FIELDS, forms: Sequence[str] = PAIR_FORMS) -> JudgeTemplate:
     """A built-in template by name, or one's own by its path.
 
     Args:
         name: A name of the built-in ones, or a YAML file.
         needs: Placeholders that its question must have.
+        forms: Forms that its answer may have, names in `ANSWERS`.
 
     Raises:
         SettingsError: If there is no such template, or it is not what a template has to be.
     """
     path = template_path(name)
     template = build_settings(JudgeTemplate, read_yaml(path), str(path))
+    if template.answer not in forms:
+        raise SettingsError(f"{path}: answers of the form `{template.answer}` are no good here", hint=f"{forms}")
     missing = [field for field in needs if f"{{{field}}}" not in template.system + template.user]
     if missing:
         raise SettingsError(f"{path}: the question has no {{{missing[0]}}}", hint=f"it needs all of {', '.join(needs)}")
