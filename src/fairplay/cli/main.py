@@ -11,7 +11,16 @@ import typer
 from typer.main import get_command
 
 from fairplay import __version__
-from fairplay.cli import alpaca_eval_verb, audit_verbs, benchmark_verb, data_verbs, judge_verb, loop_verbs, stage_verbs
+from fairplay.cli import (
+    alpaca_eval_verb,
+    answers_verb,
+    audit_verbs,
+    benchmark_verb,
+    data_verbs,
+    judge_verb,
+    loop_verbs,
+    stage_verbs,
+)
 from fairplay.errors import FairplayError, Preempted
 
 app = typer.Typer(
@@ -24,7 +33,8 @@ app = typer.Typer(
 )
 INTERRUPTED = 130  # what shells report for Ctrl-C in a verb that has nothing to resume
 TOLD_BY_DEFAULT = ("fairplay.pipeline", "fairplay.starter")  # a line a stage; the bars tell the rest
-for module in (loop_verbs, stage_verbs, alpaca_eval_verb, judge_verb, benchmark_verb, audit_verbs, data_verbs):
+_EVALUATION = (answers_verb, judge_verb, alpaca_eval_verb, benchmark_verb)
+for module in (loop_verbs, stage_verbs, *_EVALUATION, audit_verbs, data_verbs):
     module.register(app)
 
 
