@@ -66,16 +66,22 @@ class PreferenceGroup:
 
     Attributes:
         pair_logits: [K][K]; entry [i][j] is the logit that response i beats j when i is shown first; 0 on the diagonal.
-            None where that order was not read; every pair was read in one order at least. The presentation orders are
-            kept apart here; `preferences.win_matrix` symmetrises and calibrates.
+            None where that order was not read. The presentation orders are kept apart here; `preferences.win_matrix`
+            symmetrises and calibrates.
         truncated: [K]; whether the oracle read only a part of the response.
         prompt_truncated: Whether it read only a part of the prompt, with every response.
+        anchors: The responses with which all others were to be compared, in order; empty where every pair was. A pair
+            that was to be compared and was read in neither order has no verdict, which is never a tie.
+        disagreement: [K][K]; for several oracles in one: the standard deviation of their win probabilities, None where
+            not all of them compared the pair; else empty.
     """
 
     group: ResponseGroup
     pair_logits: tuple[tuple[float | None, ...], ...]
     truncated: tuple[bool, ...]
     prompt_truncated: bool = False
+    anchors: tuple[int, ...] = ()
+    disagreement: tuple[tuple[float | None, ...], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from fairplay.oracles.kinds.llm_judge import LlmJudgeSettings
 from fairplay.oracles.kinds.recorded import RecordedSettings
 from fairplay.oracles.kinds.rule import RuleSettings
 from fairplay.oracles.kinds.verifier import VerifierSettings
-from fairplay.oracles.settings import KINDS
+from fairplay.oracles.settings import KINDS, EnsembleSettings
 from fairplay.oracles.table import build_oracle
 from fairplay.preferences.win_matrix import win_matrix
 from fairplay.servers.settings import ServerSettings
@@ -43,6 +43,7 @@ def oracles(tmp_path_factory):
             "rule": RULE,
             "verifier": VerifierSettings(check="regex", pattern="green|two", temperature=1.0),
             "recorded": RecordedSettings(records=str(records_of_all(folder / "records.jsonl"))),
+            "ensemble": EnsembleSettings(members=(RULE, RuleSettings(function="oracles.tiny:vowel_rule"))),
             "llm_judge": LlmJudgeSettings(server=ServerSettings("judge", server.url)),
         }
         yield {kind: build_oracle(others.get(kind) or KINDS[kind](model=str(model[kind]))) for kind in KINDS}

@@ -19,6 +19,11 @@ def length_rule(prompt: Prompt, text: str) -> float:
     return float(len(text))
 
 
+def vowel_rule(prompt: Prompt, text: str) -> float:
+    """More vowels are better."""
+    return float(sum(text.count(vowel) for vowel in "aeiou"))
+
+
 def broken_rule(prompt: Prompt, text: str) -> float:
     """Fails to score a text with "cat" in it."""
     return float("nan") if "cat" in text else 1.0

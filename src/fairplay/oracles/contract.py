@@ -8,6 +8,7 @@ from math import isfinite
 from typing import Protocol
 
 from fairplay.errors import DataError
+from fairplay.preferences.win_matrix import asked_pairs, orders_read
 from fairplay.records import Dropped, PreferenceGroup, ResponseGroup
 
 NO_VERDICT = "no verdict on a pair"
@@ -35,7 +36,7 @@ class PreferenceOracle(Protocol):
 
         Returns:
             One judged group for each, in the same order; entry [i][j] is the logit that i beats j with i shown first.
-            An oracle that asks a server leaves None where it got no verdict, see `split_judged`.
+            None where that order was not read, or there is no verdict: see `split_judged`.
 
         Raises:
             DataError: If a verdict is not a finite number; the message names the prompt.
@@ -44,17 +45,19 @@ class PreferenceOracle(Protocol):
 
 
 def split_judged(judged: Sequence[PreferenceGroup]) -> tuple[list[PreferenceGroup], list[Dropped]]:
-    """The groups in which every pair has a verdict in one order at least, and the others as dropped.
+    """The groups in which every pair that was to be compared has a verdict, and the others as dropped.
 
-    Only oracles that ask a server leave verdicts out; a pair without one is neither a tie nor a loss.
+    An oracle that asks a server, or reads records, may leave verdicts out; a pair without one is neither a tie nor a
+    loss. Pairs that were not to be compared (`PreferenceGroup.anchors`) are none of these.
     """
-    kept = [preferences for preferences in judged if _every_pair_is_read(preferences.pair_logits)]
-    lost = [item.group.prompt.id for item in judged if not _every_pair_is_read(item.pair_logits)]
+    kept = [preferences for preferences in judged if _has_its_verdicts(preferences)]
+    lost = [item.group.prompt.id for item in judged if not _has_its_verdicts(item)]
     return kept, [Dropped(prompt_id, NO_VERDICT) for prompt_id in lost]
 
 
-def _every_pair_is_read(logits: Sequence[Sequence[float | None]]) -> bool:
-    return all(row[j] is not None or logits[j][i] is not None for i, row in enumerate(logits) for j in range(len(row)))
+def _has_its_verdicts(preferences: PreferenceGroup) -> bool:
+    is_read = orders_read(preferences)
+    return bool((is_read | is_read.T | ~asked_pairs(preferences)).all())
 
 
 def scores_to_group(

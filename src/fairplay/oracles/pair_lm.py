@@ -37,6 +37,7 @@ class PairLmOracle:
         temperature: Kept with the weights, times the one set by the user.
         max_tokens: Tokens of one forward pass.
         orders: In which orders a pair is shown, a name in `kinds.base.ORDERS`.
+        num_anchors: Responses of a prompt with which all others are compared; 0 compares all pairs.
     """
 
     def __init__(
@@ -48,9 +49,10 @@ class PairLmOracle:
         temperature: float,
         max_tokens: int,
         orders: str = "both",
+        num_anchors: int = 0,
     ) -> None:
         self.model, self.encoder, self.name, self.temperature = policy.model, encoder, name, temperature
-        self.max_tokens, self.orders = max_tokens, orders
+        self.max_tokens, self.orders, self.num_anchors = max_tokens, orders, num_anchors
         self.layout = choose_layout(self.model, longest=encoder.max_length, trains=False).layout
 
     @classmethod
@@ -71,12 +73,20 @@ class PairLmOracle:
             temperature=read_facts(Source(settings.model, commit)).temperature * settings.temperature,
             max_tokens=token_budget(settings.batch_size, settings.max_length, policy.model.device),
             orders=settings.orders,
+            num_anchors=settings.num_anchors,
         )
 
     @torch.inference_mode()
     def pair_logits(self, groups: Sequence[ResponseGroup]) -> list[PreferenceGroup]:
         """Judge the ordered pairs of each group; see `PreferenceOracle`."""
-        return judge_pairs(groups, self.encoder, self._logits, max_tokens=self.max_tokens, orders=self.orders)
+        return judge_pairs(
+            groups,
+            self.encoder,
+            self._logits,
+            max_tokens=self.max_tokens,
+            orders=self.orders,
+            num_anchors=self.num_anchors,
+        )
 
     def _logits(self, rows: Sequence[tuple[int, ...]]) -> Tensor:
         """Log-odds of A against B after each question, [rows]."""

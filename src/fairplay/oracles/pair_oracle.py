@@ -26,7 +26,8 @@ class PairModelOracle:
         temperature: The model's fitted temperature, times the one set by the user.
         max_length: Tokens of a row; the model's own limit holds too.
         max_tokens: Tokens of one forward pass, padding included.
-        orders: In which orders a pair is read, a name in `settings.ORDERS`.
+        orders: In which orders a pair is read, a name in `kinds.base.ORDERS`.
+        num_anchors: Responses of a prompt with which all others are compared; 0 compares all pairs.
     """
 
     def __init__(
@@ -38,9 +39,10 @@ class PairModelOracle:
         max_length: int,
         max_tokens: int,
         orders: str = "both",
+        num_anchors: int = 0,
     ) -> None:
         self.model, self.name, self.temperature = model.eval(), name, temperature
-        self.max_tokens, self.orders = max_tokens, orders
+        self.max_tokens, self.orders, self.num_anchors = max_tokens, orders, num_anchors
         self.encoder = model.encoder(max_length)
 
     @classmethod
@@ -61,9 +63,17 @@ class PairModelOracle:
             max_length=settings.max_length,
             max_tokens=token_budget(settings.batch_size, settings.max_length, model.body.device),
             orders=settings.orders,
+            num_anchors=settings.num_anchors,
         )
 
     @torch.inference_mode()
     def pair_logits(self, groups: Sequence[ResponseGroup]) -> list[PreferenceGroup]:
         """Judge the ordered pairs of each group; see `PreferenceOracle`."""
-        return judge_pairs(groups, self.encoder, self.model, max_tokens=self.max_tokens, orders=self.orders)
+        return judge_pairs(
+            groups,
+            self.encoder,
+            self.model,
+            max_tokens=self.max_tokens,
+            orders=self.orders,
+            num_anchors=self.num_anchors,
+        )

@@ -64,6 +64,7 @@ def judge_pairs(
     *,
     max_tokens: int,
     orders: str = "both",
+    num_anchors: int = 0,
     read_equal_texts: bool = False,
 ) -> list[PreferenceGroup]:
     """The pair logits of each group.
@@ -73,7 +74,9 @@ def judge_pairs(
         reader: Makes the rows.
         logits_of: Logits that the first response of each row beats its second, [rows].
         max_tokens: Tokens of one forward pass, padding included.
-        orders: A name in `settings.ORDERS`; with `one`, the other order of a pair is None.
+        orders: A name in `kinds.base.ORDERS`; with `one`, the other order of a pair is None.
+        num_anchors: Responses of each prompt with which all others are compared, drawn by a hash; pairs without one of
+            them are None both ways. 0 compares all pairs.
         read_equal_texts: Whether two responses that read equal are read too, for what the order alone is worth; else,
             and always with `one`, they have a logit of 0 both ways.
 
@@ -85,12 +88,31 @@ def judge_pairs(
     """
     known = _encode(groups, reader)
     reads_equal = read_equal_texts and orders == "both"
-    wanted = [_pairs_to_read(group, known[group.prompt.messages], orders, reads_equal) for group in groups]
+    anchors = [drawn_anchors(group, num_anchors) for group in groups]
+    wanted = [
+        _pairs_to_read(group, known[group.prompt.messages], some, orders, reads_equal)
+        for group, some in zip(groups, anchors, strict=True)
+    ]
     queue = list(dict.fromkeys(pair for pairs in wanted for pair in pairs.values()))
     logits = _read(queue, [prompt.encoded for prompt in known.values()], reader, logits_of, max_tokens)
     return [
-        _judged(group, known[group.prompt.messages], pairs, logits) for group, pairs in zip(groups, wanted, strict=True)
+        _judged(group, known[group.prompt.messages], some, pairs, logits)
+        for group, some, pairs in zip(groups, anchors, wanted, strict=True)
     ]
+
+
+def drawn_anchors(group: ResponseGroup, num_anchors: int) -> tuple[int, ...]:
+    """The responses with which all others are compared, in order; empty where that makes all pairs.
+
+    Drawn by place, so that anchors are samples of the policy as all others are: a win rate against them is an unbiased
+    estimate of the one against the policy.
+    """
+    count = len(group.responses)
+    if num_anchors == 0 or num_anchors >= count - 1:
+        return ()
+    words = [message.content for message in group.prompt.messages]
+    drawn = sorted(range(count), key=lambda place: (stable_seed("anchors", *words, "response", place), place))
+    return tuple(sorted(drawn[:num_anchors]))
 
 
 def _encode(groups: Sequence[ResponseGroup], reader: PairReader[E, R]) -> dict[tuple[Message, ...], _Known[E]]:
@@ -114,14 +136,14 @@ def _encode(groups: Sequence[ResponseGroup], reader: PairReader[E, R]) -> dict[t
 
 
 def _pairs_to_read(
-    group: ResponseGroup, prompt: _Known[E], orders: str, reads_equal: bool
+    group: ResponseGroup, prompt: _Known[E], anchors: tuple[int, ...], orders: str, reads_equal: bool
 ) -> dict[tuple[int, int], _Pair]:
     """What is read for which entries of the group's matrix."""
     texts = [response.text for response in group.responses]
     pairs = {}
     for i, j in combinations(range(len(texts)), 2):
         first, second = prompt.place_of[texts[i]], prompt.place_of[texts[j]]
-        if first == second and not reads_equal:
+        if (first == second and not reads_equal) or not _is_asked(anchors, i, j):
             continue
         is_first = orders == "one" and _is_shown_first(group.prompt, texts[i], texts[j])
         if orders == "both" or is_first:
@@ -129,6 +151,10 @@ def _pairs_to_read(
         if orders == "both" or not is_first:
             pairs[j, i] = _Pair(prompt.number, second, first)
     return pairs
+
+
+def _is_asked(anchors: tuple[int, ...], i: int, j: int) -> bool:
+    return not anchors or i == j or i in anchors or j in anchors
 
 
 def _is_shown_first(prompt: Prompt, text: str, other: str) -> bool:
@@ -157,14 +183,19 @@ def _read(
 
 
 def _judged(
-    group: ResponseGroup, prompt: _Known[E], pairs: Mapping[tuple[int, int], _Pair], logits: Mapping[_Pair, float]
+    group: ResponseGroup,
+    prompt: _Known[E],
+    anchors: tuple[int, ...],
+    pairs: Mapping[tuple[int, int], _Pair],
+    logits: Mapping[_Pair, float],
 ) -> PreferenceGroup:
     texts = [response.text for response in group.responses]
 
     def logit(i: int, j: int) -> float | None:
         if (i, j) in pairs:
             return float(logits[pairs[i, j]])
-        return 0.0 if prompt.place_of[texts[i]] == prompt.place_of[texts[j]] else None
+        is_equal = prompt.place_of[texts[i]] == prompt.place_of[texts[j]]
+        return 0.0 if is_equal and _is_asked(anchors, i, j) else None
 
     numbers = range(len(texts))
     judged = PreferenceGroup(
@@ -172,6 +203,7 @@ def _judged(
         tuple(tuple(logit(i, j) for j in numbers) for i in numbers),
         tuple(prompt.encoded.text_truncated[prompt.text_of[text]] for text in texts),
         prompt.encoded.prompt_truncated,
+        anchors,
     )
     group_logits(judged)
     return judged

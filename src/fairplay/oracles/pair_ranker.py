@@ -84,7 +84,8 @@ class PairRankerOracle:
         name: Kind and identity.
         temperature: The ranker's fitted temperature, times the one set by the user.
         max_tokens: Tokens of one forward pass, padding included.
-        orders: In which orders a pair is read, a name in `settings.ORDERS`.
+        orders: In which orders a pair is read, a name in `kinds.base.ORDERS`.
+        num_anchors: Responses of a prompt with which all others are compared; 0 compares all pairs.
     """
 
     def __init__(
@@ -96,9 +97,10 @@ class PairRankerOracle:
         temperature: float,
         max_tokens: int,
         orders: str = "both",
+        num_anchors: int = 0,
     ) -> None:
         self.model, self.encoder, self.name, self.temperature = model.eval(), encoder, name, temperature
-        self.max_tokens, self.orders = max_tokens, orders
+        self.max_tokens, self.orders, self.num_anchors = max_tokens, orders, num_anchors
 
     @classmethod
     def load(cls, settings: PairRankerSettings) -> Self:
@@ -130,6 +132,7 @@ class PairRankerOracle:
             temperature=found.temperature * settings.temperature,
             max_tokens=min(asked, CPU_TOKENS) if device.type == "cpu" else asked,
             orders=settings.orders,
+            num_anchors=settings.num_anchors,
         )
 
     @torch.inference_mode()
@@ -141,6 +144,7 @@ class PairRankerOracle:
             self.model,
             max_tokens=self.max_tokens,
             orders=self.orders,
+            num_anchors=self.num_anchors,
             read_equal_texts=True,
         )
 

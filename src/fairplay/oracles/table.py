@@ -8,7 +8,6 @@ from typing import Any
 from fairplay.oracles.contract import PreferenceOracle
 from fairplay.oracles.kinds.base import KindSettings
 from fairplay.oracles.source import Source
-from fairplay.storage.settings_file import settings_document, without
 
 
 def build_oracle(settings: KindSettings) -> PreferenceOracle:
@@ -23,5 +22,4 @@ def build_oracle(settings: KindSettings) -> PreferenceOracle:
 
 def oracle_identity(settings: KindSettings) -> tuple[dict[str, Any], dict[str, Source]]:
     """What decides an oracle's verdicts: its settings without places and patience, and what lies there by name."""
-    sources = dict(settings.sources())
-    return without(settings_document(settings), {*sources, *settings.idle_keys()}), sources
+    return settings.identity(), dict(settings.sources())

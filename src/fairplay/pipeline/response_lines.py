@@ -124,8 +124,22 @@ def preferences_of_line(line: Line) -> PreferenceGroup:
     prompt_truncated = line.columns.get("prompt_truncated", False)
     if not isinstance(prompt_truncated, bool):
         raise line.fault(f"`prompt_truncated` must be true or false, not {_told(prompt_truncated)}")
-    rows = tuple(tuple(None if value is None else float(value) for value in row) for row in logits)
-    return PreferenceGroup(group, rows, tuple(truncated), prompt_truncated)
+    anchors = line.columns.get("anchors", [])
+    if not _are_ids(anchors) or any(place >= count for place in anchors):
+        raise line.fault(f"`anchors` must be places of responses, not {_told(anchors)}")
+    spread = _column(line, "disagreement", [()] * count, is_row, f"a list of {count} finite numbers")
+    return PreferenceGroup(
+        group,
+        _numbers(logits),
+        tuple(truncated),
+        prompt_truncated,
+        tuple(anchors),
+        _numbers(spread) if "disagreement" in line.columns else (),
+    )
+
+
+def _numbers(rows: Sequence[Sequence[Any]]) -> tuple[tuple[float | None, ...], ...]:
+    return tuple(tuple(None if value is None else float(value) for value in row) for row in rows)
 
 
 def temperature_of_line(line: Line) -> float:

@@ -6,6 +6,7 @@ Left out: the stages of a run (`stages.py`), offline training (`offline.py`). Fl
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from math import isnan
 from pathlib import Path
 from typing import Any
 
@@ -117,6 +118,8 @@ def rank_file(
 
     Every line gets `pair_logits_ab` (entry [i][j]: i shown first, j second; null where that order was not read),
     `win_probs` and `win_rates`, `truncated` (by response), `prompt_truncated`, and the oracle's name and temperature.
+    Where an oracle compares with some responses only, `anchors` names these, and `win_probs` is null for a pair that
+    was not compared; an ensemble's `disagreement` is the standard deviation of its members' probabilities.
 
     Args:
         source: The lines.
@@ -174,12 +177,17 @@ def _lines_of(
 def _verdict(preferences: PreferenceGroup, temperature: float, rule: str, opponents: str) -> dict[str, Any]:
     probs = win_matrix(group_logits(preferences), rule=rule, temperature=temperature)
     rates = win_rates(probs, opponents=opponents)
+    optional = {
+        "anchors": list(preferences.anchors),
+        "disagreement": [list(row) for row in preferences.disagreement],
+    }
     return {
         "pair_logits_ab": [list(row) for row in preferences.pair_logits],
-        "win_probs": probs.tolist(),
+        "win_probs": [[None if isnan(prob) else prob for prob in row] for row in probs.tolist()],
         "win_rates": rates.tolist(),
         "truncated": list(preferences.truncated),
         "prompt_truncated": preferences.prompt_truncated,
+        **{name: value for name, value in optional.items() if value},
     }
 
 

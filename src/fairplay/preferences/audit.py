@@ -33,7 +33,10 @@ def audit_preferences(groups: Sequence[PreferenceGroup], *, temperature: float) 
         - `mean_order_bias`: logit gained by being shown first, mean over such pairs, nats, signed. Both are taken over
           the pairs that were read in both orders, and are left out where there is none.
         - `one_order_share`: pairs of different texts that were read in one order only.
-        - `intransitive_triple_rate`: triples i, j, k that beat each other in a circle.
+        - `not_compared_share`: pairs of different texts that were not compared, if there are any; all else is of those
+          that were.
+        - `intransitive_triple_rate`: triples i, j, k that beat each other in a circle, of those whose three pairs were
+          compared.
         - `intransitive_triple_rate_by_chance`: what that would be if a prompt's decided pairs were dealt at random and
           their winners by a coin: 1/4 where no pair is tied.
         - `cyclic_energy_share`: squared logits that no ranking explains (0: fully transitive).
@@ -46,6 +49,8 @@ def audit_preferences(groups: Sequence[PreferenceGroup], *, temperature: float) 
         - `mean_margin`: |P(i beats j) - P(j beats i)|, mean over pairs of different texts.
         - `near_duplicate_rate`: pairs of different texts that are nearly equal (`near_duplicates.py`).
         - `near_duplicate_margin`: `mean_margin` of these, if there are any; as large means over-confident.
+        - `member_disagreement`: standard deviation of the win probabilities of an ensemble's members, mean over pairs
+          of different texts; only for ensembles.
         - `num_groups`: a count.
 
     Raises:
@@ -58,25 +63,29 @@ def audit_preferences(groups: Sequence[PreferenceGroup], *, temperature: float) 
         raise DataError("there are no preferences to audit", hint="rank at least one prompt's responses")
     logits = [group_logits(preferences) for preferences in groups]
     symmetric = [symmetric_logits(matrix) for matrix in logits]
-    pairs = [_different_pairs(preferences) for preferences in groups]
+    different = [_different_pairs(preferences) for preferences in groups]
+    pairs = [_compared(matrix, some) for matrix, some in zip(logits, different, strict=True)]
+    num_different, num_compared = sum(map(len, different)), sum(map(len, pairs))
     win_probs = [win_matrix(matrix, temperature=temperature) for matrix in logits]
     probs = _at_pairs(win_probs, pairs)
     alike = [near_duplicate_pairs([response.text for response in item.group.responses]) for item in groups]
-    near = _at_pairs(win_probs, alike)
+    near = _at_pairs(win_probs, [_compared(matrix, some) for matrix, some in zip(logits, alike, strict=True)])
     num_pairs = sum(len(matrix) * (len(matrix) - 1) // 2 for matrix in logits)
     return {
         **_order_effects(groups, logits, pairs),
+        **({"not_compared_share": 1 - num_compared / num_different} if num_compared < num_different else {}),
         "intransitive_triple_rate": _intransitive_triple_rate(symmetric),
         "intransitive_triple_rate_by_chance": _triple_rate_by_chance(symmetric),
         "cyclic_energy_share": _cyclic_energy_share(symmetric),
         "length_correlation": _length_correlation(groups, logits, temperature),
         "tie_rate": _mean(probs == 0.5),
-        "duplicate_rate": 1 - len(probs) / num_pairs if num_pairs else 0.0,
+        "duplicate_rate": 1 - num_different / num_pairs if num_pairs else 0.0,
         "truncated_share": _mean(np.asarray([flag for preferences in groups for flag in preferences.truncated])),
         "prompt_truncated_share": _mean(np.asarray([preferences.prompt_truncated for preferences in groups])),
         "mean_margin": _mean(np.abs(2 * probs - 1)),
         "near_duplicate_rate": len(near) / len(probs) if len(probs) else 0.0,
         **({"near_duplicate_margin": _mean(np.abs(2 * near - 1))} if len(near) else {}),
+        **_member_disagreement(groups, pairs),
         "num_groups": float(len(groups)),
     }
 
@@ -103,6 +112,20 @@ def _different_pairs(preferences: PreferenceGroup) -> list[tuple[int, int]]:
     return [(i, j) for i, j in combinations(range(len(responses)), 2) if responses[i].text != responses[j].text]
 
 
+def _compared(matrix: Vector, pairs: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    return [pair for pair in pairs if not np.isnan(matrix[pair])]
+
+
+def _member_disagreement(groups: Sequence[PreferenceGroup], pairs: Sequence[list[tuple[int, int]]]) -> dict[str, float]:
+    found = [
+        item.disagreement[i][j]
+        for item, chosen in zip(groups, pairs, strict=True)
+        if item.disagreement
+        for i, j in chosen
+    ]
+    return {"member_disagreement": _mean(np.asarray(found, dtype=np.float64))} if found else {}
+
+
 def _at_pairs(matrices: Sequence[Vector | NDArray[np.bool_]], pairs: Sequence[list[tuple[int, int]]]) -> Vector:
     values = [matrix[i, j] for matrix, chosen in zip(matrices, pairs, strict=True) for i, j in chosen]
     return np.asarray(values, dtype=np.float64)
@@ -116,6 +139,8 @@ def _intransitive_triple_rate(symmetric: Sequence[Vector]) -> float:
     num_circles = num_triples = 0
     for d in symmetric:
         for i, j, k in combinations(range(len(d)), 3):
+            if np.isnan(d[i, j] + d[j, k] + d[k, i]):
+                continue
             num_triples += 1
             num_circles += bool(abs(np.sign(d[i, j]) + np.sign(d[j, k]) + np.sign(d[k, i])) == 3)
     return num_circles / num_triples if num_triples else 0.0
@@ -125,19 +150,36 @@ def _triple_rate_by_chance(symmetric: Sequence[Vector]) -> float:
     """Of m pairs, q decided: a triple's three are with probability C(q, 3) / C(m, 3); 2 of 8 outcomes are circles."""
     expected = num_triples = 0.0
     for d in symmetric:
-        num_pairs, triples = comb(len(d), 2), comb(len(d), 3)
-        decided = int(np.count_nonzero(np.triu(d, 1)))
+        compared = np.triu(~np.isnan(d), 1)
+        num_pairs, triples = int(compared.sum()), _num_triangles(compared)
+        decided = int(np.count_nonzero(np.where(compared, d, 0.0)))
         num_triples += triples
         expected += 0.25 * triples * comb(decided, 3) / comb(num_pairs, 3) if triples else 0.0
     return expected / num_triples if num_triples else 0.0
 
 
+def _num_triangles(compared: NDArray[np.bool_]) -> int:
+    if compared.sum() == comb(len(compared), 2):
+        return comb(len(compared), 3)
+    links = (compared | compared.T).astype(np.int64)
+    return int(np.trace(links @ links @ links)) // 6
+
+
+def _strength(d: Vector) -> Vector:
+    """The ranking that explains most of d over the pairs that were compared: the mean, where all were."""
+    compared = ~np.isnan(d)
+    if compared.all():
+        return np.asarray(d.mean(axis=1))
+    laplacian = np.diag(compared.sum(axis=1)) - compared
+    return np.asarray(np.linalg.pinv(laplacian.astype(np.float64), hermitian=True) @ np.nansum(d, axis=1))
+
+
 def _cyclic_energy_share(symmetric: Sequence[Vector]) -> float:
     cyclic = total = 0.0
     for d in symmetric:
-        strength = d.mean(axis=1)
-        cyclic += float(np.square(d - (strength[:, None] - strength[None, :])).sum())
-        total += float(np.square(d).sum())
+        strength = _strength(d)
+        cyclic += float(np.nansum(np.square(d - (strength[:, None] - strength[None, :]))))
+        total += float(np.nansum(np.square(d)))
     return cyclic / total if total else 0.0
 
 

@@ -103,7 +103,7 @@ def winner_logits(groups: Sequence[PreferenceGroup], scores: Sequence[Sequence[f
         scores: Scores by someone else, [groups][K], or empty for a group without labels.
 
     Returns:
-        d, [pairs]; pairs of equal scores are left out.
+        d, [pairs]; pairs of equal scores, and those that were not compared, are left out.
 
     Raises:
         DataError: If a group's scores are not one finite number a response; the message names the prompt.
@@ -115,7 +115,8 @@ def winner_logits(groups: Sequence[PreferenceGroup], scores: Sequence[Sequence[f
             raise DataError(f"prompt {preferences.group.prompt.id}: scores are not {size} finite numbers")
         d = symmetric_logits(group_logits(preferences))
         found += [d[i, j] for i in range(len(own)) for j in range(len(own)) if own[i] > own[j]]
-    return np.asarray(found, dtype=np.float64)
+    logits = np.asarray(found, dtype=np.float64)
+    return logits[~np.isnan(logits)]
 
 
 def _bin(number: int, confidence: NDArray[np.float64], right: NDArray[np.float64]) -> ReliabilityBin:

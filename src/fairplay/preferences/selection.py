@@ -48,8 +48,12 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class _Standing:
-    """A judged group: the indices of its different texts, P(i beats j) [K, K], win rates [K], a seed for draws."""
+    """A judged group: the indices of its different texts, P(i beats j) [K, K], win rates [K], a seed for draws.
 
+    P is NaN where two responses were not compared; a rate is the mean over those that were.
+    """
+
+    prompt_id: str
     different: tuple[int, ...]
     win_probs: NDArray[np.float64]
     win_rates: NDArray[np.float64]
@@ -120,6 +124,7 @@ def _standing(preferences: PreferenceGroup, settings: SelectionSettings, *, temp
     for index, response in enumerate(preferences.group.responses):
         first_index.setdefault(response.text, index)
     return _Standing(
+        prompt_id=preferences.group.prompt.id,
         different=tuple(first_index.values()),
         win_probs=probs,
         win_rates=win_rates(probs, opponents=settings.opponents),
@@ -144,7 +149,7 @@ def _best_random(standing: _Standing, num_pairs: int) -> list[Candidate]:
 
 
 def _top_margin(standing: _Standing, num_pairs: int) -> list[Candidate]:
-    candidates = []
+    candidates = []  # a pair that was not compared has no margin, and is none of them
     for i in standing.different:
         for j in standing.different:
             duel = standing.duel(i, j)
@@ -162,6 +167,13 @@ def _nash_weighted(standing: _Standing, num_pairs: int) -> list[Candidate]:
     Source: the winner: Dudik et al. 2015, arXiv:1502.06362; draws without replacement: Efraimidis and Spirakis 2006.
     """
     texts = list(standing.different)
+    unknown = np.argwhere(np.isnan(standing.win_probs[np.ix_(texts, texts)]))
+    if len(unknown):
+        i, j = (texts[place] for place in unknown[0])
+        raise DataError(
+            f"prompt {standing.prompt_id}: `nash-weighted` needs every pair; {i} and {j} were not compared",
+            hint="let the oracle compare all pairs (num_anchors: 0), or select by win rates, such as `best-worst`",
+        )
     weights = nash_mixture(standing.win_probs[np.ix_(texts, texts)])
     draws = Random(standing.seed)  # noqa: S311 - a reproducible draw, no secret
     keys = {i: -draws.expovariate(1) / weight for i, weight in zip(texts, weights, strict=True) if weight > NO_WEIGHT}

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from fairplay.errors import DataError
+from fairplay.errors import DataError, SettingsError
 from fairplay.lookup import lookup
 from fairplay.records import PreferenceGroup
 
@@ -21,13 +21,14 @@ def symmetric_logits(pair_logits: NDArray[np.floating]) -> Matrix:
     """The logit that i beats j with presentation order averaged out: d = (L - L^T) / 2.
 
     Args:
-        pair_logits: L[i, j], the logit that i beats j when i is shown first, [K, K].
+        pair_logits: L[i, j], the logit that i beats j when i is shown first, [K, K]; NaN, both ways, where the two were
+            not compared.
 
     Returns:
-        d, [K, K], antisymmetric; exactly 0 on the diagonal.
+        d, [K, K], antisymmetric; exactly 0 on the diagonal; NaN where L is.
 
     Raises:
-        ValueError: If the logits are not a square matrix of finite numbers.
+        ValueError: If the logits are not a square matrix of finite numbers, pairs that were not compared apart.
     """
     logits = _checked(pair_logits)
     return 0.5 * (logits - logits.T)
@@ -53,16 +54,17 @@ def win_matrix(pair_logits: NDArray[np.floating], *, rule: str = "calibrated", t
     """P(i beats j) by a named rule.
 
     Args:
-        pair_logits: L[i, j], the logit that i beats j when i is shown first, [K, K].
+        pair_logits: As for `symmetric_logits`, [K, K].
         rule: A name in `WIN_RULES`.
         temperature: T > 0; divides the rule's logit. It belongs to the oracle, which fitted it on labelled pairs.
 
     Returns:
-        Probabilities, [K, K]; P[i, j] + P[j, i] = 1, and exactly 1/2 on the diagonal and wherever the logit is 0.
+        Probabilities, [K, K]; P[i, j] + P[j, i] = 1, and exactly 1/2 on the diagonal and wherever the logit is 0; NaN
+        where the pair was not compared.
 
     Raises:
-        ValueError: If the logits are not a square matrix of finite numbers, or the temperature is not positive.
-        SettingsError: If there is no such rule.
+        ValueError: As `symmetric_logits`, or if the temperature is not positive.
+        SettingsError: If there is no such rule, or it needs a verdict on every pair and there is not.
 
     Source: Wu et al. 2024, arXiv:2405.00675; uclaml/SPPO scripts/compute_prob.py:45 and its issue 15; Jiang et al.
         2023, arXiv:2306.02561 (the pair ranker's training loss, which makes sigmoid(L_ij) its own probability).
@@ -80,29 +82,33 @@ def group_logits(preferences: PreferenceGroup) -> Matrix:
         preferences: A group with an oracle's verdicts.
 
     Returns:
-        L, [K, K], finite. Where a pair was read in one order only, L_ij = -L_ji: that order's logit is all there is to
-        know of the pair, its order bias included.
+        L, [K, K]. Where a pair was read in one order only, L_ij = -L_ji: that order's logit is all there is to know of
+        the pair, its order bias included. NaN where the pair was not to be compared (`PreferenceGroup.anchors`) and was
+        not; finite elsewhere.
 
     Raises:
-        DataError: If the logits are not K x K, one is not finite, or a pair was read in neither order; the message
-            names the prompt. A verdict that is missing or not a number is never read as a tie.
+        DataError: If the logits are not K x K, one is not finite, or a pair that was to be compared was read in neither
+            order; the message names the prompt. A verdict that is missing or no number is never read as a tie.
     """
     group = preferences.group
     num_responses = len(group.responses)
     rows = preferences.pair_logits
     if len(rows) != num_responses or any(len(row) != num_responses for row in rows):
         raise DataError(f"prompt {group.prompt.id}: pair logits are not {num_responses} x {num_responses}")
-    is_missing = ~orders_read(preferences)
-    logits = np.asarray(rows, dtype=np.float64).reshape(num_responses, num_responses)
-    if (is_missing & is_missing.T).any():
-        i, j = np.argwhere(is_missing & is_missing.T)[0]
+    is_read = orders_read(preferences)
+    is_compared = is_read | is_read.T
+    is_lost = asked_pairs(preferences) & ~is_compared
+    if is_lost.any():
+        i, j = np.argwhere(is_lost)[0]
         raise DataError(
             f"prompt {group.prompt.id}: there is no verdict on responses {i} and {j}",
             hint="rank the responses again; every pair must be read in one order at least",
         )
-    logits = np.where(is_missing, -logits.T, logits)
-    if not np.isfinite(logits).all():
-        i, j = np.argwhere(~np.isfinite(logits))[0]
+    logits = np.asarray(rows, dtype=np.float64).reshape(num_responses, num_responses)
+    logits = np.where(is_read, logits, -logits.T)
+    is_broken = is_compared & ~np.isfinite(logits)
+    if is_broken.any():
+        i, j = np.argwhere(is_broken)[0]
         raise DataError(
             f"prompt {group.prompt.id}: the pair logit of responses {i} and {j} is {logits[i, j]}",
             hint="the oracle overflowed or was given broken weights; try float32, then look at these two responses",
@@ -115,6 +121,13 @@ def orders_read(preferences: PreferenceGroup) -> NDArray[np.bool_]:
     return np.asarray([[logit is not None for logit in row] for row in preferences.pair_logits], dtype=np.bool_)
 
 
+def asked_pairs(preferences: PreferenceGroup) -> NDArray[np.bool_]:
+    """Which pairs of a group an oracle was to compare, [K, K]: all of them, or those with an anchor."""
+    is_anchor = np.zeros(len(preferences.group.responses), dtype=np.bool_)
+    is_anchor[list(preferences.anchors or range(len(is_anchor)))] = True
+    return is_anchor[:, None] | is_anchor[None, :]
+
+
 def _calibrated(d: Matrix) -> Matrix:
     return d
 
@@ -124,6 +137,11 @@ def _raw_table(d: Matrix) -> Matrix:
 
 
 def _sppo_code(d: Matrix) -> Matrix:
+    if np.isnan(d).any():
+        raise SettingsError(
+            "the rule `sppo-code` needs a verdict on every pair, and some were not compared",
+            hint="use `calibrated`, or let the oracle compare all (num_anchors: 0)",
+        )
     rank_scores: Matrix = 2 * d.mean(axis=1)
     return np.subtract.outer(rank_scores, rank_scores)
 
@@ -137,6 +155,7 @@ def _checked(pair_logits: NDArray[np.floating]) -> Matrix:
     logits = np.asarray(pair_logits, dtype=np.float64)
     if logits.ndim != 2 or logits.shape[0] != logits.shape[1]:
         raise ValueError(f"pair logits must be a square matrix, not of shape {logits.shape}")
-    if not np.isfinite(logits).all():
-        raise ValueError("pair logits must be finite")
+    is_unknown = np.isnan(logits) & np.isnan(logits.T) & ~np.eye(len(logits), dtype=np.bool_)
+    if not (np.isfinite(logits) | is_unknown).all():
+        raise ValueError("pair logits must be finite, or NaN both ways where a pair was not compared")
     return logits

@@ -18,6 +18,7 @@ _MEANINGS = {
     ),
     "mean_order_bias": ("Order bias", "nats that a response gains by being shown first; 0 is fair"),
     "one_order_share": ("Read in one order", "pairs of which the other order was not asked; their order bias stays in"),
+    "not_compared_share": ("Not compared", "pairs without an anchor, left out by choice; all else is of the others"),
     "intransitive_triple_rate": ("Intransitive triples", "triples that beat each other in a circle"),
     "intransitive_triple_rate_by_chance": (
         "The same by chance",
@@ -41,6 +42,7 @@ _MEANINGS = {
         "Margin on near-duplicates",
         "as decided as elsewhere means over-confident about trifles",
     ),
+    "member_disagreement": ("Members disagree", "standard deviation of the ensemble's win probabilities"),
     "num_groups": ("Prompts", "with preferences"),
 }
 

@@ -7,12 +7,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from math import isfinite
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 from fairplay.errors import SettingsError
 from fairplay.lookup import lookup
 from fairplay.oracles.contract import PreferenceOracle
 from fairplay.oracles.source import Source
+from fairplay.storage.settings_file import settings_document, without
 
 ORDERS: Mapping[str, str] = {
     "both": "every pair twice, each response shown first once",
@@ -59,6 +60,10 @@ class KindSettings(ABC):
     def idle_keys(self) -> Collection[str]:
         """Settings that move no verdict, inner ones as `server.timeout`: they may change when a run goes on."""
         return ()
+
+    def identity(self) -> dict[str, Any]:
+        """What of these settings decides the verdicts: all but places and idle keys, as plain data."""
+        return without(settings_document(self), {*self.sources(), *self.idle_keys()})
 
     def as_judge(self) -> Self:
         """The same oracle, reading every pair in both orders."""
@@ -125,22 +130,29 @@ class PairSettings(WeightsSettings):
 
     Attributes:
         orders: In which orders a pair is shown, a name in `ORDERS`.
+        num_anchors: Responses of each prompt, drawn by a hash, with which all others are compared; 0 compares all
+            pairs. In both orders m anchors cost m (2 K - m - 1) readings of K responses, and all pairs K (K - 1).
     """
 
     orders: str = "both"
+    num_anchors: int = 0
 
     def __post_init__(self) -> None:
         lookup(ORDERS, self.orders, "choice of orders")
+        if self.num_anchors < 0:
+            raise SettingsError(f"num_anchors: {self.num_anchors} is less than 0")
         super().__post_init__()
 
     def as_judge(self) -> Self:
-        return replace(self, orders="both")
+        return replace(self, orders="both", num_anchors=0)
 
     def economies(self) -> Mapping[str, object]:
-        return {"orders": self.orders} if self.orders != "both" else {}
+        own = {"orders": self.orders, "num_anchors": self.num_anchors}
+        return {key: value for key, value in own.items() if value not in ("both", 0)}
 
     def num_readings(self, num_responses: int) -> int:
-        pairs = num_responses * (num_responses - 1) // 2
+        anchors = min(self.num_anchors or num_responses, num_responses)
+        pairs = anchors * (2 * num_responses - anchors - 1) // 2
         return pairs * (2 if self.orders == "both" else 1)
 
 
