@@ -4,14 +4,16 @@ Runs real processes that talk over gloo and hold sharded weights.
 """
 
 import json
+import shutil
 import signal
 
 import pytest
 import torch
 
+from fairplay.errors import Preempted
 from fairplay.models.loading import load_policy
 from fairplay.objectives.table import OBJECTIVES
-from training.test_resume import result
+from training.test_resume import result, stop_after
 from training.tiny import EXACT, run, save_tiny_policy
 from training.together import call
 
@@ -19,10 +21,13 @@ OPTIONS = {"num_train_epochs": 2, "per_device_train_batch_size": 2, "count": 13}
 SHARED = {**OPTIONS, "gradient_accumulation_steps": 2}  # on each of two ranks
 ALONE = {**OPTIONS, "gradient_accumulation_steps": 4, "model_settings": EXACT}
 LONG = {"objective": "bco_pair", "save_steps": 1, "max_steps": 8}
+BEGUN_ALONE = {**OPTIONS, **LONG, "gradient_accumulation_steps": 3}
 TRAININGS = {
     "dpo": {},
     "dpo_by_tokens": {"objective": "dpo", "max_tokens_per_micro_batch": 100},
     "dpo_adapters": {"objective": "dpo", "use_peft": True, "gradient_checkpointing": True},
+    "dpo_copies": {"objective": "dpo", "dp_replicate_size": 2},
+    "tdpo2_adapters": {"objective": "tdpo2", "use_peft": True},
     "dpo_mixed": {
         "objective": "dpo",
         "reference_schedule": "every_steps",
@@ -62,18 +67,24 @@ def sessions(start, tmp_path_factory):
     def refused(**options):
         return ["refused", {"folder": str(folder), "start": start, **options}]
 
+    with pytest.raises(Preempted):
+        run(folder / "over", start, **BEGUN_ALONE, model_settings=EXACT, should_stop=stop_after(4))
     to_compare = [training(name, **options_of(name, start)) for name in TRAININGS]
     done = {
         "compared": [
             *to_compare,
             refused(name="budget", max_tokens_per_micro_batch=9),
             refused(name="optimizer", optim="adafactor"),
+            refused(name="copies", dp_replicate_size=3),
             ["gradients", {"path": str(folder / "gradients"), "start": start}],
+            ["placements", {"path": str(folder / "placements"), "start": start}],
         ],
         "unbroken": [training("unbroken", **LONG, exact=False)],
         "killed": [training("killed", **LONG, exact=False, kill_at=6)],
         "resumed": [training("killed", **LONG, exact=False)],
         "taken": [training("taken", **LONG, kill_at=6)],
+        "over": [["train", {"folder": str(folder / "over"), "start": start, **BEGUN_ALONE}]],
+        "killed writing": [training("taken writing", **LONG, kill_writing=8)],
         "halves": [training("halves", **LONG, exact=False, dtype="bfloat16")],
         "halves killed": [training("halves killed", **LONG, exact=False, dtype="bfloat16", kill_at=6)],
         "halves resumed": [training("halves killed", **LONG, exact=False, dtype="bfloat16")],
@@ -127,7 +138,12 @@ def test_the_gradient_of_a_shared_step_is_the_whole_batchs(name, trained):
 
 
 def test_an_error_is_told_in_every_rank(trained):
-    for name, reason in {"budget": "more than the budget of 9", "optimizer": "`adafactor` needs whole weights"}.items():
+    reasons = {
+        "budget": "more than the budget of 9",
+        "optimizer": "`adafactor` needs whole weights",
+        "copies": "2 processes can't hold 3 copies evenly",
+    }
+    for name, reason in reasons.items():
         told = [(trained / f"{name}-{rank}").read_text() for rank in range(2)]
         assert told[0] == told[1]
         assert reason in told[0]
@@ -146,13 +162,40 @@ def test_halved_weights_that_are_killed_go_on_with_the_same_bytes(sessions):
     assert result(folder / "halves killed") == result(folder / "halves")
 
 
-def test_a_single_process_may_take_over_from_ranks_that_were_killed(sessions, start, tmp_path):
+@pytest.mark.parametrize("options", [ALONE, {**SHARED, "model_settings": EXACT}], ids=["same product", "same settings"])
+@pytest.mark.parametrize("name", ["taken", "taken writing"])
+def test_a_single_process_may_take_over_from_ranks_that_were_killed(name, options, sessions, start, tmp_path):
     folder, codes, _ = sessions
-    assert codes["taken"][0] == -signal.SIGKILL
-    assert list((folder / "taken" / "work" / "checkpoints").iterdir())
-    run(folder / "taken", start, **ALONE, **LONG)
-    run(tmp_path, start, **ALONE, **LONG)
-    assert_near(folder / "taken" / "policy", tmp_path / "policy")
+    assert codes["taken"][0] == codes["killed writing"][1] == -signal.SIGKILL
+    shutil.copytree(folder / name, tmp_path / "taken")
+    saved = sorted((tmp_path / "taken" / "work" / "checkpoints").iterdir())
+    assert saved
+    assert {"weights-0.safetensors", "weights-1.safetensors"} < {path.name for path in saved[-1].iterdir()}
+    summary = run(tmp_path / "taken", start, **options, **LONG)
+    assert summary.steps == 8
+    run(tmp_path / "alone", start, **ALONE, **LONG)
+    assert_near(tmp_path / "taken" / "policy", tmp_path / "alone" / "policy")
+
+
+def test_files_of_a_checkpoint_hold_no_code_and_no_more_than_each_ranks_part(sessions):
+    newest = max((sessions[0] / "taken" / "work" / "checkpoints").glob("step-*"))
+    assert {path.suffix for path in newest.iterdir()} == {".json", ".safetensors"}
+    sizes = [sum(path.stat().st_size for path in newest.glob(f"*-{rank}.safetensors")) for rank in range(2)]
+    assert 0.7 < sizes[0] / sizes[1] < 1.5
+
+
+def test_every_parameter_is_really_sharded(trained):
+    for rank in range(2):
+        found = json.loads((trained / f"placements-{rank}").read_text())
+        assert found["whole"] == found["lora"] == ["DTensor (Shard(dim=0),)"]
+        assert found["copies"] == ["DTensor (Replicate(), Shard(dim=0))"]
+
+
+def test_ranks_may_take_over_from_a_single_process(sessions, start, tmp_path):
+    folder, codes, told = sessions
+    assert codes["over"] == [0, 0], told
+    run(tmp_path, start, **BEGUN_ALONE, model_settings=EXACT)
+    assert_near(folder / "over" / "policy", tmp_path / "policy")
 
 
 def test_no_rank_waits_for_one_that_fails(sessions):

@@ -89,7 +89,7 @@ def check_kills(start, folder, moments, **options):
     codes = call_all(start, calls, **options)
     assert codes == [0, *([-signal.SIGKILL] * len(moments)), 0]
     assert result(killed) == result(unbroken)
-    kept = ["metrics.jsonl", "reference_logps.safetensors", "summary.json"]
+    kept = ["metrics.jsonl", "processes.json", "reference_logps.safetensors", "summary.json"]
     assert sorted(path.name for path in (killed / "work").iterdir()) == kept
     assert sorted(path.name for path in killed.iterdir()) == ["policy", "work"]
 

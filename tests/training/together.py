@@ -17,9 +17,12 @@ import torch
 import torch.distributed as dist
 
 from fairplay.errors import FairplayError
+from fairplay.models.loading import load_policy
 from fairplay.objectives.table import OBJECTIVES, build_objective
 from fairplay.training.distributed import current_ranks, shard
 from fairplay.training.plan import Division
+from fairplay.training.settings import TrainingSettings
+from fairplay.training.trainable import make_trainable
 from training.tiny import EXACT, run
 
 
@@ -32,9 +35,14 @@ def call(size, sessions):
     return [json.loads(line) for line in done.stdout.splitlines()], done.stderr
 
 
-def train(folder, start, exact=True, dtype="float32", nf4=False, fail_on=None, kill_at=None, **options):
-    """A training; rank `fail_on` fails on its own, rank 0 is killed when it is asked for the `kill_at`-th time."""
+def train(folder, start, exact=True, dtype="float32", nf4=False, fail_on=None, kill_at=None, kill_writing=0, **options):
+    """A training; rank `fail_on` fails on its own.
+
+    Rank 0 is killed when it is asked for the `kill_at`-th time, rank 1 when it writes for the `kill_writing`-th time.
+    """
     asked = 0
+    if kill_writing and current_ranks().rank == 1:
+        kill_at_fsync(kill_writing)
 
     def should_stop():
         nonlocal asked
@@ -47,6 +55,31 @@ def train(folder, start, exact=True, dtype="float32", nf4=False, fail_on=None, k
 
     options["model_settings"] = EXACT if exact and not nf4 else replace(EXACT, dtype=dtype, load_in_4bit=nf4)
     run(Path(folder), start, should_stop=should_stop, **options)
+
+
+def kill_at_fsync(count):
+    left, fsync = count, os.fsync
+
+    def flush(descriptor):
+        nonlocal left
+        left -= 1
+        if not left:
+            os.kill(os.getpid(), signal.SIGKILL)
+        fsync(descriptor)
+
+    os.fsync = flush
+
+
+def placements(path, start):
+    """What the parameters of sharded models are on each rank: for each kind of training its kinds of parameters."""
+    ranks, found = current_ranks(), {}
+    for name, options in (("whole", {}), ("lora", {"use_peft": True}), ("copies", {"dp_replicate_size": ranks.size})):
+        settings = TrainingSettings(**options)
+        model = make_trainable(load_policy(start, EXACT), settings, seed=0).model
+        shard(model, ranks, copies=settings.dp_replicate_size)
+        found[name] = sorted({f"{type(p).__name__} {getattr(p, 'placements', '')}" for p in model.parameters()})
+    Path(f"{path}-{ranks.rank}").write_text(json.dumps(found))
+    ranks.barrier()  # the first must not leave while others still connect
 
 
 def refused(folder, start, name, **options):
@@ -107,7 +140,7 @@ def join(rank, size, port):
 def _rank(rank, size, tasks, port):
     join(rank, size, port)
     for name, arguments in tasks:
-        {"train": train, "refused": refused, "gradients": gradients}[name](**arguments)
+        {"train": train, "refused": refused, "gradients": gradients, "placements": placements}[name](**arguments)
     dist.destroy_process_group()
 
 

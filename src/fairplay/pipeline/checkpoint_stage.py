@@ -23,7 +23,14 @@ from fairplay.training.frozen import frozen_models, reads
 from fairplay.training.summary import HeldOutPairs
 
 # These hold times or paths, so their bytes differ between equal runs.
-TRAINING_LOGS = ("metrics.jsonl", "summary.json", "reference_logps.safetensors", "tensorboard", "wandb_id.txt")
+TRAINING_LOGS = (
+    "metrics.jsonl",
+    "summary.json",
+    "processes.json",
+    "reference_logps.safetensors",
+    "tensorboard",
+    "wandb_id.txt",
+)
 MARGINS = ("logps", "mean_logps", "implicit_rewards")
 
 
@@ -113,7 +120,7 @@ def train_stage(
         num_in = summary.examples + len(summary.dropped)
         return StageOutcome(num_in, summary.examples, dropped, results, summary.tokens, logs=TRAINING_LOGS)
 
-    moves_no_byte = ("report_to", "save_steps")
+    moves_no_byte = ("report_to", "save_steps", "dp_replicate_size")
     training = {key: value for key, value in settings_document(settings.training).items() if key not in moves_no_byte}
     decisive = {
         "seed": settings.seed,

@@ -30,6 +30,7 @@ _PLACES = ("model", *_OTHER_MODELS, "prompts.data", "evaluation.prompts", "bench
 _MOVES_NO_BYTE = (
     "training.report_to",
     "training.save_steps",
+    "training.dp_replicate_size",
     "evaluation.all_checkpoints",
     "generation.vllm.gpu_memory_utilization",
 )

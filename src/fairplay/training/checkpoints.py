@@ -1,8 +1,8 @@
 """Checkpoints inside one training: trained weights, optimiser and schedule, written whole or not at all.
 
-Left out: the finished policy (`models.saving`). No pickle: tensors in safetensors, everything else in JSON. A folder
-`step-N` is written under a temporary name, flushed to disk and renamed; the newest two are kept. Of several ranks the
-first gathers and writes all, so that any number of them can go on from it. Floor 5.
+Left out: the finished policy (`models.saving`), files of several ranks (`parts.py`). No pickle: tensors in safetensors,
+all else in JSON. A folder `step-N` is written under a temporary name, flushed to disk and renamed; the newest two are
+kept. Every rank writes its part of the weights; any number of ranks can go on from it. Floor 5.
 """
 
 import importlib
@@ -11,6 +11,7 @@ import logging
 import re
 import shutil
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,14 +24,15 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from fairplay.errors import DataError
-from fairplay.storage.atomic import folder_atomic
-from fairplay.training.distributed import as_part_of, current_ranks, whole_tensors
+from fairplay.storage.atomic import disk_errors, folder_atomic, temporary_sibling
+from fairplay.training.distributed import current_ranks, own_part
+from fairplay.training.parts import Parts, write_part
 
 logger = logging.getLogger(__name__)
 
 NUM_KEPT = 2
-_WEIGHTS, _OPTIMIZER, _STATE = "weights.safetensors", "optimizer.safetensors", "state.json"
-_REFERENCE = "reference.safetensors"
+_WEIGHTS, _OPTIMIZER = "weights", "optimizer"
+_STATE, _REFERENCE = "state.json", "reference.safetensors"
 # Optimiser states that are made of several tensors, and the module that makes them.
 QUANTISED = {"OptimState4bit": "torchao.optim.subclass_4bit", "OptimState8bit": "torchao.optim.subclass_8bit"}
 _NAME = re.compile(r"step-(\d+)")
@@ -78,30 +80,33 @@ def save_checkpoint(
         The checkpoint's folder.
 
     Raises:
-        ResourceError: If the disk is full or not writable; older checkpoints stay.
+        ResourceError: In every rank, if one of them can't write; older checkpoints stay.
     """
-    path = folder / f"step-{step}"
-    is_first = current_ranks().is_first
-    weights = whole_tensors(trainee.trained_parameters(), keep=is_first)
-    tensors, values = _optimizer_state(trainee.optimizer, keep=is_first)
-    if not is_first:
-        return path
-    with folder_atomic(path) as temporary:
-        save_file({k: v.contiguous() for k, v in weights.items()}, temporary / _WEIGHTS)
-        save_file(tensors, temporary / _OPTIMIZER)
-        save_file(dict(reference), temporary / _REFERENCE)
-        state = {
-            "step": step,
-            "fingerprint": fingerprint,
-            "bytes": {name: (temporary / name).stat().st_size for name in (_WEIGHTS, _OPTIMIZER, _REFERENCE)},
-            "optimizer": values,
-            "schedule": _without_tensors(trainee.schedule.state_dict()),
-            "counters": dict(counters),
-        }
-        (temporary / _STATE).write_text(json.dumps(state))
-    for old in _folders(folder)[:-NUM_KEPT]:
-        shutil.rmtree(old)
-    logger.info("checkpoint %s", path)
+    path, ranks = folder / f"step-{step}", current_ranks()
+    tensors, values = _optimizer_state(trainee.optimizer)
+    state = {
+        "step": step,
+        "fingerprint": fingerprint,
+        "optimizer": values,
+        "schedule": _without_tensors(trainee.schedule.state_dict()),
+        "counters": dict(counters),
+    }
+    with ranks.same_fate(), ExitStack() as stack:
+        with ranks.same_fate():
+            temporary = stack.enter_context(folder_atomic(path)) if ranks.is_first else temporary_sibling(path)
+        with ranks.same_fate(), disk_errors(path):
+            weights = write_part(temporary, _WEIGHTS, trainee.trained_parameters(), ranks)
+            rows = {_WEIGHTS: weights, _OPTIMIZER: write_part(temporary, _OPTIMIZER, tensors, ranks)}
+        every = ranks.gather_objects(rows)
+        if ranks.is_first:
+            save_file(dict(reference), temporary / _REFERENCE)
+            state["rows"] = {name: [of_rank[name] for of_rank in every] for name in rows}
+            state["bytes"] = {file.name: file.stat().st_size for file in sorted(temporary.iterdir())}
+            (temporary / _STATE).write_text(json.dumps(state))
+    if ranks.is_first:
+        for old in _folders(folder)[:-NUM_KEPT]:
+            shutil.rmtree(old)
+        logger.info("checkpoint %s", path)
     return path
 
 
@@ -128,14 +133,14 @@ def restore_checkpoint(path: Path, trainee: Trainee, *, fingerprint: str) -> tup
         raise DataError(f"{path}: incomplete checkpoint", hint="remove it; the one before it is taken up then")
     if state["fingerprint"] != fingerprint:
         raise DataError(
-            f"{path}: belongs to a training with other examples, settings, model, seed or number of processes",
+            f"{path}: belongs to a training with other examples, settings, model or seed",
             hint="take another output folder, or remove these checkpoints",
         )
+    weights, tensors = (Parts(path, name, state["rows"][name]) for name in (_WEIGHTS, _OPTIMIZER))
     with torch.no_grad():
-        saved = load_file(path / _WEIGHTS)
         for name, parameter in trainee.trained_parameters().items():
-            parameter.copy_(as_part_of(saved[name], parameter))
-    _load_optimizer_state(trainee.optimizer, load_file(path / _OPTIMIZER), state["optimizer"])
+            own_part(parameter).copy_(own_part(weights.read(name, parameter)))
+    _load_optimizer_state(trainee.optimizer, tensors, state["optimizer"])
     trainee.schedule.load_state_dict(state["schedule"])
     return state["counters"], load_file(path / _REFERENCE)
 
@@ -155,8 +160,8 @@ def _read_state(path: Path) -> dict[str, Any] | None:
     return state if sizes == state["bytes"] else None
 
 
-def _optimizer_state(optimizer: Optimizer, *, keep: bool) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The optimiser's state as (tensors by "parameter/key", everything else).
+def _optimizer_state(optimizer: Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The optimiser's state as (tensors by "parameter/key", sharded as the parameters are; everything else).
 
     A quantised tensor is taken apart: its parts are "parameter/key/part", and what else it takes to build it again goes
     to "quantised".
@@ -173,24 +178,24 @@ def _optimizer_state(optimizer: Optimizer, *, keep: bool) -> tuple[dict[str, Ten
                 tensors |= {f"{name}/{part}": getattr(value, part).contiguous() for part in parts}
                 quantised[name] = {"type": type(value).__name__, "rest": [_to_json(item) for item in rest]}
             elif isinstance(value, Tensor):
-                tensors |= whole_tensors({name: value}, keep=keep)
+                tensors[name] = value
             else:
                 values.setdefault(str(index), {})[key] = value
     return tensors, {"state": values, "quantised": quantised, "param_groups": _without_tensors(state["param_groups"])}
 
 
-def _load_optimizer_state(optimizer: Optimizer, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
-    whole = {name: tensor for name, tensor in tensors.items() if name.count("/") == 1}
+def _load_optimizer_state(optimizer: Optimizer, saved: Parts, values: Mapping[str, Any]) -> None:
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    tensors = {name: saved.read(name, parameters[int(name.partition("/")[0])]) for name in saved.names()}
+    entries = {name: tensor for name, tensor in tensors.items() if name.count("/") == 1}
     for name, described in values["quantised"].items():
         parts = {key.rpartition("/")[2]: tensor for key, tensor in tensors.items() if key.startswith(f"{name}/")}
         kind = getattr(importlib.import_module(QUANTISED[described["type"]]), described["type"])
-        whole[name] = kind.__tensor_unflatten__(parts, [_from_json(item) for item in described["rest"]])
-    state: dict[int, dict[str, Any]] = {int(index): dict(entries) for index, entries in values["state"].items()}
-    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    for name, tensor in whole.items():
+        entries[name] = kind.__tensor_unflatten__(parts, [_from_json(item) for item in described["rest"]])
+    state: dict[int, dict[str, Any]] = {int(index): dict(plain) for index, plain in values["state"].items()}
+    for name, tensor in entries.items():
         index, _, key = name.partition("/")
-        like = parameters[int(index)]
-        state.setdefault(int(index), {})[key] = as_part_of(tensor, like) if tensor.shape == like.shape else tensor
+        state.setdefault(int(index), {})[key] = tensor
     groups = [
         {key: torch.tensor(value) if isinstance(now.get(key), Tensor) else value for key, value in saved.items()}
         for saved, now in zip(values["param_groups"], optimizer.param_groups, strict=True)

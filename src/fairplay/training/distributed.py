@@ -116,21 +116,32 @@ def current_ranks() -> Ranks:
     return ALONE
 
 
-def of_all_ranks(settings: TrainingSettings, ranks: Ranks) -> TrainingSettings:
+def of_all_ranks(settings: TrainingSettings, num_ranks: int) -> TrainingSettings:
     """The settings as a single process would have them: its steps accumulate the micro-batches of all ranks.
 
     What identifies a training is this, so it may go on with another number of ranks if the product stays.
+    """
+    return replace(settings, gradient_accumulation_steps=settings.gradient_accumulation_steps * num_ranks)
+
+
+def check_ranks(settings: TrainingSettings, ranks: Ranks) -> None:
+    """Refuse settings that do not go with several processes, or with so many.
 
     Raises:
-        SettingsError: If the optimiser needs whole weights, and there are several ranks.
+        SettingsError: If the optimiser needs whole weights, or copies of the weights can't be spread evenly.
     """
-    if ranks.size > 1 and settings.optim not in SHARDED_OPTIMIZERS:
+    if ranks.size == 1:
+        return
+    if settings.optim not in SHARDED_OPTIMIZERS:
         raise SettingsError(
             f"training.optim: `{settings.optim}` needs whole weights, and {ranks.size} processes hold parts of them",
             hint=f"take one of {', '.join(SHARDED_OPTIMIZERS)}, or train in a single process",
         )
-    accumulation = settings.gradient_accumulation_steps * ranks.size
-    return replace(settings, gradient_accumulation_steps=accumulation) if ranks.size > 1 else settings
+    if ranks.size % settings.dp_replicate_size:
+        raise SettingsError(
+            f"training.dp_replicate_size: {ranks.size} processes can't hold {settings.dp_replicate_size} copies evenly",
+            hint="take a divisor of the number of processes: the number of machines",
+        )
 
 
 def is_shardable(tensor: Tensor) -> bool:
@@ -138,7 +149,7 @@ def is_shardable(tensor: Tensor) -> bool:
     return isinstance(tensor, Parameter) and not is_quantised_weight(tensor)
 
 
-def shard(model: PreTrainedModel, ranks: Ranks) -> None:
+def shard(model: PreTrainedModel, ranks: Ranks, *, copies: int = 1) -> None:
     """Spread the weights over the ranks in place, a group of its own for each layer; gradients are summed.
 
     Weights of 4 bits don't learn and can't be cut; every rank keeps them whole.
@@ -146,13 +157,17 @@ def shard(model: PreTrainedModel, ranks: Ranks) -> None:
     Args:
         model: The same on every rank, with adapters if it trains any; afterwards only `score` may run it.
         ranks: Who trains together; nothing happens to a model that is trained alone.
+        copies: Groups of neighbouring ranks that each hold all of the weights; layers are gathered within a group only,
+            and gradients are summed over all.
     """
     if ranks.size == 1:
         return
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
 
-    mesh = init_device_mesh(next(model.parameters()).device.type, (ranks.size,))
+    sizes = {"replicate": copies, "shard": ranks.size // copies} if copies > 1 else {"shard": ranks.size}
+    device = next(model.parameters()).device.type
+    mesh = init_device_mesh(device, tuple(sizes.values()), mesh_dim_names=tuple(sizes))
     everywhere = {parameter for parameter in model.parameters() if not is_shardable(parameter)}
     for module in list(model.modules()):
         if isinstance(module, GradientCheckpointingLayer):
@@ -268,12 +283,18 @@ def part_made_of(own: Tensor, *, like: Tensor) -> Tensor:
     return DTensor.from_local(own, mesh, placements, run_check=False, shape=like.shape, stride=like.stride())
 
 
-def as_part_of(full: Tensor, like: Tensor) -> Tensor:
-    """A whole tensor sharded as `like` is; nothing is sent, every rank holds the whole and keeps its part."""
-    if not is_part(like):
-        return full
-    from torch.distributed.tensor import distribute_tensor
+def rows_of_part(tensor: Tensor) -> tuple[int, int]:
+    """The rows (first, end) of a sharded tensor that lie in this process."""
+    from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
 
-    sharded: Any = like
-    moved = full.to(like.device)
-    return distribute_tensor(moved, sharded.device_mesh, sharded.placements, src_data_rank=None)
+    sharded: Any = tensor
+    mesh, placements = sharded.device_mesh, sharded.placements
+    shape, offset = compute_local_shape_and_global_offset(tensor.shape, mesh, placements)
+    return offset[0], offset[0] + shape[0]
+
+
+def is_copy(tensor: Tensor) -> bool:
+    """Whether a process before this one has the same part of a sharded tensor."""
+    sharded: Any = tensor
+    place = sharded.device_mesh.get_coordinate()
+    return any(where and kind.is_replicate() for where, kind in zip(place, sharded.placements, strict=True))

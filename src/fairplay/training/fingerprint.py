@@ -38,7 +38,8 @@ def training_fingerprint(
         models: The models that it reads; their content counts, not their places.
         importance: How two of them become token weights.
         objective: What is minimised.
-        settings: How to train; trackers and the distance between checkpoints may change, they move no result.
+        settings: How to train; trackers, the distance between checkpoints and how weights are spread may change, they
+            move no result.
         model_settings: How models are loaded.
         seed: The run's seed.
     """
@@ -56,7 +57,7 @@ def training_fingerprint(
             "held_out": len(data.held_out),
             "models": [models.digests[source] for source in (models.policy, models.reference)],
             "objective": description(objective),
-            "settings": description(replace(settings, report_to=(), save_steps=0)),
+            "settings": description(replace(settings, report_to=(), save_steps=0, dp_replicate_size=1)),
             "model_settings": description(model_settings),
             "seed": seed,
             **(others if models.frozen else {}),

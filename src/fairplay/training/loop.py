@@ -5,6 +5,7 @@ several processes (`crew.py`); where they are, all of them call this, and the fi
 
     work/metrics.jsonl                   one record a logging step
     work/reference_logps.safetensors     token log-probs of the reference and of frozen models
+    work/processes.json                  how many processes it was begun with, which decides what a step is
     work/checkpoints/step-N/             the newest two; removed at the end
     work/summary.json                    written last: the training is finished
     output/                              the policy
@@ -25,7 +26,8 @@ from fairplay.models.settings import ModelSettings
 from fairplay.objectives.objective import Objective
 from fairplay.records import TrainingExample
 from fairplay.training.batches import TrainingSet
-from fairplay.training.distributed import current_ranks, of_all_ranks, shard, unsharded
+from fairplay.training.begun import begun_training
+from fairplay.training.distributed import check_ranks, current_ranks, shard, unsharded
 from fairplay.training.encoded_data import EncodedData, encode_data
 from fairplay.training.fingerprint import training_fingerprint
 from fairplay.training.frozen import ANCHOR, NEGATIVE, POSITIVE, frozen_models, token_weights
@@ -101,21 +103,23 @@ def train(
         Preempted: If asked to stop; the same call goes on from there.
     """
     ranks = current_ranks()
-    settings = of_all_ranks(settings, ranks)
+    check_ranks(settings, ranks)
     check_settings(settings, model_settings)
     check_objective(objective, examples, settings)
     frozen = frozen_models(objective, anchor=anchor, importance=importance)
     models = training_models(model, reference, frozen, use_peft=settings.use_peft)
     data = encode_data(model, examples, eval_examples, settings, revision=model_settings.revision)
-    fingerprint = training_fingerprint(
+    identity = partial(
+        training_fingerprint,
         data,
         models=models,
         importance=importance,
         objective=objective,
-        settings=settings,
         model_settings=model_settings,
         seed=seed,
     )
+    begun = begun_training(work / "processes.json", settings, ranks, lambda found: identity(settings=found))
+    settings, fingerprint = begun.settings, begun.fingerprint
     finished = read_summary(work / "summary.json", fingerprint)
     if finished is not None and output.is_dir():
         if ranks.is_first:  # a kill may have come between summary and clean-up
@@ -123,7 +127,7 @@ def train(
         return finished
     plan = plan_steps(data.train, settings, seed=seed)
     period = renewal_period(plan, settings)
-    work.mkdir(parents=True, exist_ok=True)
+    begun.write(work / "processes.json")
     reading = Reading(longest=max(map(longest_row, (*data.train, *data.held_out))), bf16=settings.bf16)
     scorer = Scorer(settings.per_device_train_batch_size, reading, should_stop)
     load = partial(load_policy, model, model_settings, adapter=adapter_settings(settings))
@@ -140,18 +144,19 @@ def train(
     start = start_logps(policy, models, asked, scorer, file, loading=model_settings)
     policy = make_trainable(policy, settings, seed=seed)
     live = _live_reference(policy, models, objective, settings, model_settings)
+    copies = settings.dp_replicate_size if ranks.size > 1 else 1
     second = None if live is policy.model else live
     batch, most = largest_micro_batch(plan, division, data.train, layout=layout)
     estimate = estimate_memory(
         *(policy.model, settings, batch),
         layout=layout,
         reference=second,
-        num_ranks=ranks.size,
+        num_ranks=ranks.size // copies,
         accumulates=most > 1,
     )
     with ranks.same_fate():
         check_room(estimate, free_bytes(policy.model.device), settings, model_settings)
-    shard(policy.model, ranks)
+    shard(policy.model, ranks, copies=copies)
     drops_at_start = settings.lora_dropout > 0 and not is_fresh  # fresh adapters change nothing, whatever is dropped
     starts_at_reference = models.starts_at_reference and objective.needs_reference and not drops_at_start
     learner = Learner(

@@ -51,6 +51,9 @@ class TrainingSettings:
         gradient_accumulation_steps: Micro-batches in one optimiser step, on each of several processes.
         max_tokens_per_micro_batch: Above 0, the examples of a step (as many as the two settings above give) are packed
             into micro-batches of so many tokens, an example's prompt counted once; 0 counts examples.
+        dp_replicate_size: Where several processes train: copies of the weights, each spread over as many processes as
+            there are for a copy. The number of machines keeps what layers send within one machine (HSDP); 1 spreads
+            the weights over all processes. Moves no result.
         optim: Name of the optimiser, see `optimizers.OPTIMIZERS`. Those of 8 and 4 bits keep Adam's states in a fourth
             and an eighth of the memory, and need torchao.
         adam_beta1, adam_beta2, adam_epsilon: Of the Adam family; `rmsprop` and `adagrad` take the epsilon.
@@ -86,6 +89,7 @@ class TrainingSettings:
     per_device_train_batch_size: int = 8
     gradient_accumulation_steps: int = 1
     max_tokens_per_micro_batch: int = 0
+    dp_replicate_size: int = 1
     optim: str = "adamw_torch_fused"
     adam_beta1: float = 0.9
     adam_beta2: float = 0.999
@@ -181,7 +185,7 @@ def _range_faults(settings: TrainingSettings) -> list[str]:
         if not 0 <= value < 1:
             faults.append(f"{name}: must be in [0, 1), is {value}")
     at_least_one = ("per_device_train_batch_size", "gradient_accumulation_steps", "max_length", "max_prompt_length")
-    for name in (*at_least_one, "logging_steps", "lora_r", "lora_alpha"):
+    for name in (*at_least_one, "dp_replicate_size", "logging_steps", "lora_r", "lora_alpha"):
         if getattr(settings, name) < 1:
             faults.append(f"{name}: must be at least 1, is {getattr(settings, name)}")
     if not 0 <= settings.prompt_loss_weight <= 1:
