@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from fairplay.cli.options import FORMAT, SEED, SET, Format
+from fairplay.cli.options import FORMAT, NPROC, SEED, SET, Format
 from fairplay.cli.plan_pages import print_plan
 from fairplay.cli.printing import print_json, print_table, rate
+from fairplay.cli.workers import are_wanted, run_workers
 from fairplay.errors import Preempted, SettingsError
 from fairplay.pipeline.signals import stop_on_signals
 
@@ -76,9 +77,12 @@ def run(
     hardware: str = typer.Option(
         "", "--hardware", metavar="NAME[:N]", help="With --dry-run: hours and memory on N of a100, h100, h200."
     ),
+    nproc_per_node: int = NPROC,
     output: Format = FORMAT,
 ) -> None:
     """The whole self-play loop of a recipe; run again to resume."""
+    if are_wanted(nproc_per_node) and not dry_run:
+        raise typer.Exit(run_workers(sys.argv[1:], nproc_per_node))
     with stop_on_signals() as should_stop, resumable() as resume:
         from fairplay.pipeline.settings import read_run_settings
 

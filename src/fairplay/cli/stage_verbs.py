@@ -3,6 +3,7 @@
 Left out: the whole loop (`loop_verbs.py`). Floor 8; torch is imported when a verb runs.
 """
 
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,9 +12,10 @@ from typing import Any
 import typer
 
 from fairplay.cli.loop_verbs import resumable
-from fairplay.cli.options import FORMAT, SET, Format
+from fairplay.cli.options import FORMAT, NPROC, SET, Format
 from fairplay.cli.printing import print_json, print_record
 from fairplay.cli.stage_pages import accuracy_page, comparison_page, training_page
+from fairplay.cli.workers import are_wanted, run_workers
 from fairplay.errors import SettingsError
 from fairplay.generation.settings import GenerationSettings
 from fairplay.models.settings import ModelSettings
@@ -129,9 +131,12 @@ def train(
     seed: int | None = typer.Option(None, "--seed", help="Every random draw comes from it."),
     overrides: list[str] = SET,
     fork: bool = typer.Option(False, "--fork", help="Start a new run beside --out that keeps what still fits."),
+    nproc_per_node: int = NPROC,
     output: Format = FORMAT,
 ) -> None:
     """Train with any objective on existing preference data; run again to resume."""
+    if are_wanted(nproc_per_node):
+        raise typer.Exit(run_workers(sys.argv[1:], nproc_per_node))
     from fairplay.pipeline.offline import OfflineData, check_settings, train_offline
     from fairplay.pipeline.settings import read_train_settings
     from fairplay.storage.run_directory import RunDirectory

@@ -100,7 +100,7 @@ def remedies(estimate: MemoryEstimate, settings: TrainingSettings, model_setting
             of_weights.append("`training.optim: adamw_torch_8bit`")
     states = estimate.gradients + estimate.optimizer
     ordered = of_weights + in_a_pass if states > estimate.activations + estimate.head else in_a_pass + of_weights
-    return [*ordered, "more processes (`torchrun`)"]
+    return [*ordered, "more processes (`--nproc-per-node`)"]
 
 
 class MemoryWatch:
