@@ -80,18 +80,17 @@ def children_of(parent):
     return found
 
 
-LONG = ("--data", "data.jsonl", "--set", "training.max_steps=400", "--set", "training.logging_steps=1")
+LONG = ("--data", "data.jsonl", "--set", "training.max_steps=150", "--set", "training.logging_steps=1")
 
 
 def wait_for_steps(place, running, count):
-    log = place / "out" / "iteration-1" / "5-checkpoint.partial"
     for _ in range(1200):
         logs = list((place / "out").rglob("metrics.jsonl"))
         if logs and len(logs[0].read_text().splitlines()) >= count:
             return
         assert running.poll() is None, running.stderr.read()
         time.sleep(0.1)
-    raise AssertionError(f"no step was taken in {log.parent}")
+    raise AssertionError("no step was taken")
 
 
 @pytest.mark.slow
@@ -106,7 +105,7 @@ def test_two_workers_train_stop_at_a_signal_and_go_on(folder):  # noqa: F811
     again = start(folder, *LONG)
     out, told = again.communicate(timeout=240)
     assert again.returncode == 0, told
-    assert "400 steps" in out
+    assert "150 steps" in out
     assert len(list((folder / "out").rglob("model.safetensors"))) == 1
     known = json.loads(next((folder / "out").rglob("processes.json")).read_text())
     assert known["num_processes"] == 2
