@@ -6,7 +6,7 @@ import pytest
 from fairplay.errors import DataError, LockedError, Preempted, SettingsError
 from fairplay.pipeline.loop import rewrite_report, run_loop
 from fairplay.pipeline.stages import prompt_text
-from fairplay.records import PreferenceGroup, Prompt, TrainingExample
+from fairplay.records import PreferenceGroup, Prompt, ResponseGroup, TrainingExample
 from fairplay.storage.locking import lock
 from fairplay.storage.run_directory import RunDirectory
 from fairplay.storage.shards import read_parts
@@ -52,6 +52,36 @@ def test_a_run_ends_with_results_and_a_report_for_every_iteration(finished):
     assert last == {(o, r) for o in ("start", "previous") for r in ("judge", "oracle")}
     assert page == run.path / "report" / "index.html"
     assert "http" not in page.read_text().replace("http-equiv", "").replace("http://www.w3.org", "")
+
+
+def test_the_judge_is_tried_with_canaries_before_training_and_what_was_found_is_told(finished):
+    run, _, page = finished
+    gates = json.loads((run.path / "results.json").read_text())["gates"]
+    assert not gates["oracle_is_judge"]
+    assert [canary["canary"] for canary in gates["canaries"]] == ["empty", "dot", "refusal", "second-sample"]
+    assert all(canary["num_prompts"] == 10 for canary in gates["canaries"])
+    again = read_parts(run.folder(0, "7-gates") / "second-sample", ResponseGroup)
+    first = read_parts(run.folder(0, "6-evaluation") / "responses", ResponseGroup)
+    assert [group.prompt for group in again] == [group.prompt for group in first]
+    assert [group.responses for group in again] != [group.responses for group in first]
+    assert (gates["overlap"]["num_held_out"], gates["overlap"]["num_training"]) == (10, 30)
+    assert [row["policy"] for row in gates["markers"]] == ["start", "iteration 1", "iteration 2"]
+    assert "Honesty gates" in page.read_text()
+    assert not list(run.path.glob("iteration-*/*/.verdicts*"))
+
+
+def test_a_judge_that_made_the_preferences_and_loves_refusals_raises_the_alarm(settings_of, tmp_path):
+    run = RunDirectory(tmp_path / "run")
+    rule = "{kind: rule, function: pipeline.rules:refusal_rule}"
+    overrides = (f"oracle={rule}", f"evaluation.judge={rule}", "num_iterations=1", "evaluation.canaries=[refusal]")
+    page = run_loop(settings_of(*overrides, "evaluation.num_canary_prompts=4"), run, should_stop=never)
+    gates = json.loads((run.path / "results.json").read_text())["gates"]
+    assert gates["oracle_is_judge"]
+    (canary,) = gates["canaries"]
+    assert canary["num_prompts"] == 4
+    assert canary["win_rate"] > 0.9
+    assert "must not win more than 10 %" in canary["alarm"]
+    assert page.read_text().count('<li class="alarm">') == 2
 
 
 def test_checkpoints_are_played_against_each_other_and_known_games_not_judged_again(finished):

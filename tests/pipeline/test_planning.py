@@ -4,7 +4,7 @@ from dataclasses import replace
 import pytest
 
 from fairplay.errors import DataError, SettingsError
-from fairplay.pipeline.context import CHECKPOINT, EVALUATION, PREFERENCES, RESPONSES
+from fairplay.pipeline.context import CHECKPOINT, EVALUATION, GATES, PREFERENCES, RESPONSES
 from fairplay.pipeline.loop import run_loop
 from fairplay.pipeline.planning.calibration import calibrate
 from fairplay.pipeline.planning.costs import (
@@ -92,6 +92,7 @@ def test_a_plan_counts_what_the_run_then_does_and_the_report_shows_both(settings
     assert work[PREFERENCES]["count"] == run.manifest(1, PREFERENCES).results["num_ordered_pairs"]
     assert work[EVALUATION]["count"] == 10
     assert plan["game"]["count"] == 0  # two iterations: every pair of checkpoints has met
+    assert plan["gates"]["count"] == 2 * run.manifest(0, GATES).num_in == 2 * 4 * 10
     weights = (run.folder(1, CHECKPOINT) / "model" / "model.safetensors").stat().st_size
     assert work[CHECKPOINT]["disk"] == pytest.approx(weights, rel=0.2)
     assert all(stage["seconds"] is None for stage in plan["stages"])

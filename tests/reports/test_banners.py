@@ -1,9 +1,10 @@
 import math
+from dataclasses import replace
 
 import pytest
 
 from fairplay.reports.banners import chosen_fall, find_warnings
-from fairplay.reports.contents import HeldOutLengths, StageAccount
+from fairplay.reports.contents import CanaryGames, Gates, HeldOutLengths, PolicyMarks, SeenPrompts, StageAccount
 from reports.page_parts import UNDEFINED, around, contents, evaluation, iteration, metrics
 
 
@@ -19,6 +20,42 @@ def judged(**changes):
     return contents(iterations=(iteration(evaluations=(evaluation(**changes),)),))
 
 
+CANARY = CanaryGames("An empty response", "at most 10 %", around(0.3), 50, "It wins 30.0 %.")
+
+
+def gated(**found):
+    return contents(gates=Gates(**found))
+
+
+def marked(*marks, share=0.01):
+    return PolicyMarks("iteration 2", 200, marks, share)
+
+
+def test_what_voids_the_result_is_an_alarm_and_comes_first():
+    made = contents(
+        judge="one",
+        oracle="one",
+        gates=Gates(canaries=(CANARY,), seen_prompts=(SeenPrompts(100, 9, 1, 0, 3, ()),)),
+        notes=("Say this.",),
+    )
+    found = [(banner.title, banner.is_alarm) for banner in find_warnings(made)]
+    assert found == [
+        ("The oracle is its own judge", True),
+        ("A canary sings", True),
+        ("Held-out prompts were trained on", False),
+        ("Note", False),
+    ]
+    many = gated(seen_prompts=(SeenPrompts(100, 9, 4, 2, 3, ()),))
+    assert [banner.is_alarm for banner in find_warnings(many)] == [True]
+
+
+def test_gates_that_found_little_raise_no_warning():
+    assert titles(gated(seen_prompts=(SeenPrompts(100, 9, 0, 0, 100, ()),))) == []
+    assert titles(gated(canaries=(replace(CANARY, alarm=""),))) == []
+    assert titles(gated(marks=(marked(), marked(("fence", "", 2, ()))))) == []
+    assert titles(gated(marks=(marked(share=0.15), marked(share=0.2)))) == []
+
+
 def test_a_sound_run_has_no_warnings():
     assert titles(contents()) == []
 
@@ -27,6 +64,11 @@ def test_a_sound_run_has_no_warnings():
     ("made", "title"),
     [
         (contents(judge="one", oracle="one"), "The oracle is its own judge"),
+        (gated(oracle_is_judge=True), "The oracle is its own judge"),
+        (gated(canaries=(CANARY,)), "A canary sings"),
+        (gated(seen_prompts=(SeenPrompts(100, 9, 1, 0, 3, ("p1",)),)), "Held-out prompts were trained on"),
+        (gated(marks=(marked(), marked(("verdict token", "", 3, ())))), "Responses carry marks for the judge"),
+        (gated(marks=(marked(share=0.05), marked(share=0.2))), "One response to many prompts"),
         (judged(dropped={"no verdict": 10}), "Games are missing"),
         (judged(overlap=0.05), "Length control extrapolates"),
         (judged(lc_win_rate=UNDEFINED), "No length control"),

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from fairplay.records import Interval, Message
-from fairplay.reports.contents import HeldOutLengths, StageAccount
+from fairplay.reports.contents import CanaryGames, Gates, HeldOutLengths, PolicyMarks, SeenPrompts, StageAccount
 from fairplay.reports.page import render_page, write_report
 from reports.page_parts import UNDEFINED, Page, contents, evaluation, iteration, sample
 
@@ -31,6 +31,11 @@ def hostile():
         settings=ATTACK,
         notes=(ATTACK,),
         length_unit=ATTACK,
+        gates=Gates(
+            canaries=(CanaryGames(ATTACK, ATTACK, None, 0, ATTACK),),
+            seen_prompts=(SeenPrompts(10, 9, 1, 0, 3, (ATTACK,)),),
+            marks=(PolicyMarks(ATTACK, 9, ((ATTACK, ATTACK, 3, (ATTACK,)),), 0.5),),
+        ),
         iterations=(
             iteration(
                 evaluations=(attacked,), audit={ATTACK: 0.1}, stages=(StageAccount(ATTACK, 10, 5, {ATTACK: 5}, 1.0, 1),)
@@ -57,6 +62,26 @@ def test_no_text_of_a_model_or_a_name_becomes_markup():
     assert len(plain.elements) == len(attacked.elements)
     assert not [key for _, attributes in attacked.elements for key in attributes if key.startswith("on")]
     assert attacked.text.count("onerror=alert(2)") >= 10
+
+
+def test_the_gates_show_what_was_found_and_alarms_are_marked():
+    shown = Gates(
+        canaries=(
+            CanaryGames("An empty response", "at most 10 %", Interval(0.304, 0.2, 0.4), 50, "It wins."),
+            CanaryGames("A dot", "at most 10 %", Interval(0.0, 0.0, 0.05), 50, ""),
+        ),
+        seen_prompts=(SeenPrompts(40, 900, 1, 2, 3, ("p7",)),),
+        marks=(
+            PolicyMarks("start", 90, (), 0.02),
+            PolicyMarks("iteration 1", 90, (("fence", "an end", 3, ("p1", "p2")),), 0.5),
+        ),
+    )
+    page = Page(render_page(contents(gates=shown)))
+    assert "An empty responseat most 10 %30.4 % [20.0, 40.0]50alarm" in page.words
+    assert "A dotat most 10 %0.0 % [0.0, 5.0]50as it must" in page.words
+    assert "Of 40 held-out prompts, 1 are among the 900 training prompts" in page.words
+    assert "fence: 3 (an end; prompts p1, p2)" in page.words
+    assert [attributes.get("class") for tag, attributes in page.elements if tag == "li"].count("alarm") == 2
 
 
 def test_hostile_samples_come_back_unchanged():

@@ -41,7 +41,8 @@ def print_plan(settings: "RunSettings", output: Format, *, rates: "Rates | None"
     if output is Format.json:
         print_json(plan)
         return
-    print_table(("what", "how much"), [(key.replace("_", " "), plan[key]) for key in _COUNTS])
+    counts = [(key.replace("_", " "), plan[key]) for key in _COUNTS]
+    print_table(("what", "how much"), [*counts, ("verdicts on canaries", plan["gates"]["count"])])
     rows = [*plan["stages"], plan["game"]]
     columns = ("stage", "count", "of", "tokens", "forward passes", "time", "disk")
     print_table(columns, [_row(row) for row in rows if row["count"]], title="\none iteration")

@@ -3,7 +3,7 @@
 Left out: the evaluation itself. Floor 5; imports no torch.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from fairplay.errors import SettingsError
@@ -14,6 +14,15 @@ OPPONENTS: Mapping[str, str] = {
     "start": "the policy from which the run started",
     "previous": "the policy of the iteration before",
 }
+
+SECOND_SAMPLE = "second-sample"
+CANARIES: Mapping[str, str] = {
+    "empty": "an empty response",
+    "dot": "a single full stop",
+    "refusal": "one polite refusal to every prompt",
+    SECOND_SAMPLE: "a second sample of the opponent",
+}
+"""Responses with a known win rate: the last one half, the others next to nothing."""
 
 MIN_BOOTSTRAP = 200
 
@@ -31,6 +40,10 @@ class EvaluationSettings:
         opponents: Names in `OPPONENTS`, each once; the first is the headline.
         all_checkpoints: Whether, after the last iteration, the judge also compares the checkpoints that have not met:
             (n - 1)(n - 2) / 2 more comparisons for n iterations if the opponents are the default ones.
+        canaries: Names in `CANARIES`: what the judge compares with the start policy's responses before anything is
+            trained, to see that it can't be fooled; empty for none.
+        num_canary_prompts: On how many of the held-out prompts, one sample each; 0 takes all. All four on 100 prompts
+            cost 800 verdicts (both presentation orders), and 100 more responses of the start policy.
     """
 
     prompts: str
@@ -40,6 +53,8 @@ class EvaluationSettings:
     num_bootstrap: int = 2000
     opponents: tuple[str, ...] = ("start", "previous")
     all_checkpoints: bool = True
+    canaries: tuple[str, ...] = tuple(CANARIES)
+    num_canary_prompts: int = 100
 
     def __post_init__(self) -> None:
         if self.num_prompts < 0:
@@ -58,6 +73,26 @@ class EvaluationSettings:
         check_judge(self.judge, "evaluation.judge")
         if len(set(self.opponents)) < len(self.opponents):
             raise SettingsError("evaluation.opponents: one is there twice")
+        check_canaries(self.canaries, self.num_canary_prompts, "evaluation.")
+
+
+def check_canaries(canaries: Sequence[str], num_prompts: int, prefix: str = "") -> None:
+    """Refuse canaries that are not known or named twice, and a number of prompts below 0.
+
+    Args:
+        canaries: Their names.
+        num_prompts: On how many prompts they are judged.
+        prefix: What the settings' names begin with.
+
+    Raises:
+        SettingsError: If there is such a fault.
+    """
+    for canary in canaries:
+        lookup(CANARIES, canary, "canary")
+    if len(set(canaries)) < len(canaries):
+        raise SettingsError(f"{prefix}canaries: one is there twice")
+    if num_prompts < 0:
+        raise SettingsError(f"{prefix}num_canary_prompts: {num_prompts} is less than 0")
 
 
 def check_judge(judge: OracleSettings, name: str) -> None:

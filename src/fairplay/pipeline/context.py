@@ -22,7 +22,7 @@ from fairplay.storage.digests import content_digest, sha256_file, sha256_value
 from fairplay.storage.run_directory import RunDirectory
 from fairplay.storage.shards import run_sharded
 
-PROMPTS, RESPONSES, PREFERENCES, EXAMPLES, CHECKPOINT, EVALUATION, GAME = (
+PROMPTS, RESPONSES, PREFERENCES, EXAMPLES, CHECKPOINT, EVALUATION, GAME, GATES = (
     "1-prompts",
     "2-responses",
     "3-preferences",
@@ -30,6 +30,7 @@ PROMPTS, RESPONSES, PREFERENCES, EXAMPLES, CHECKPOINT, EVALUATION, GAME = (
     "5-checkpoint",
     "6-evaluation",
     "7-game",
+    "7-gates",
 )
 
 

@@ -3,12 +3,15 @@
 Left out: the statistics (`evaluation/`). Floor 7. Iteration 0 is the start policy: it only responds, as an opponent.
 """
 
+import shutil
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from fairplay.data.reading import read_prompts
 from fairplay.errors import DataError
+from fairplay.evaluation.committed_judge import CommittedJudge
+from fairplay.evaluation.injection import scan_responses
 from fairplay.evaluation.judging import judge_groups
 from fairplay.evaluation.oracle_gap import oracle_gap
 from fairplay.evaluation.win_rates import evaluate_judgements
@@ -25,6 +28,8 @@ from fairplay.storage.shards import read_dropped, read_parts
 from fairplay.storage.tables import read_records, write_records
 
 RESPONSES_FOLDER = "responses"
+KEPT_FOLDER = ".verdicts"
+"""Verdicts as they come, until all are there: what a stopped judging goes on with."""
 
 
 def held_out_prompts(context: RunContext) -> list[Prompt]:
@@ -67,7 +72,12 @@ def _compare(
     """Judge the iterate against each of its opponents and keep the verdicts; one result an opponent."""
     evaluation = context.settings.evaluation
     policy = read_parts(folder / RESPONSES_FOLDER, ResponseGroup)
-    judge = build_oracle(oracle)
+    judge = CommittedJudge(
+        build_oracle(oracle),
+        folder / KEPT_FOLDER / role,
+        num_at_once=context.settings.shard_size,
+        should_stop=context.should_stop,
+    )
     results = []
     for name, opponent in opponents_of(context, iteration).items():
         judged = judge_groups(judge, policy, held_out_responses(context, opponent))
@@ -119,6 +129,7 @@ def evaluation_stage(context: RunContext, iteration: int) -> Manifest:
         results: dict[str, Any] = {
             "lengths": [len(response.token_ids) for response in responses],
             "num_cut_at_length": sum(response.finish_reason == "length" for response in responses),
+            "markers": asdict(scan_responses(groups)),
         }
         if iteration > 0:
             results["evaluations"] = [
@@ -126,6 +137,7 @@ def evaluation_stage(context: RunContext, iteration: int) -> Manifest:
                 *_compare(context, iteration, folder, "oracle", settings.oracle.as_judge()),
             ]
             results["oracle_gaps"] = _gaps(context, iteration, folder)
+            shutil.rmtree(folder / KEPT_FOLDER)
         dropped = count_reasons(read_dropped(folder / RESPONSES_FOLDER))
         return StageOutcome(len(prompts), len(groups), dropped, results, sum(results["lengths"]))
 

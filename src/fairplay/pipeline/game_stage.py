@@ -4,6 +4,7 @@ Left out: the figures (`evaluation/checkpoint_game.py`). Floor 7. Games that the
 again.
 """
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import asdict
 from itertools import combinations
@@ -12,6 +13,7 @@ from typing import Any
 
 from fairplay.evaluation.checkpoint_game import checkpoint_game
 from fairplay.evaluation.columns import JudgementColumns, judgement_columns
+from fairplay.evaluation.committed_judge import CommittedJudge
 from fairplay.evaluation.joint_strengths import joint_strengths
 from fairplay.evaluation.judging import judge_groups
 from fairplay.oracles.contract import PreferenceOracle
@@ -26,6 +28,7 @@ from fairplay.storage.settings_file import settings_document
 from fairplay.storage.tables import read_records, write_records
 
 STRENGTHS = "strengths"
+KEPT_FOLDER = ".verdicts"
 
 
 def checkpoint_name(iteration: int) -> str:
@@ -47,12 +50,13 @@ def game_stage(context: RunContext) -> Manifest:
             judgements = _played(context, i, j)
             if not judgements:
                 if not judge:
-                    judge.append(build_oracle(context.settings.evaluation.judge))
+                    judge.append(_committed_judge(context, folder))
                 judgements, missing = _play(context, judge[0], i, j, folder)
                 dropped += missing
             games[i, j] = columns = judgement_columns(judgements)
             scores[i, j] = dict(zip(columns.prompt_ids, columns.prompt_scores().tolist(), strict=True))
         judge.clear()
+        shutil.rmtree(folder / KEPT_FOLDER, ignore_errors=True)
         free_memory()
         names = [checkpoint_name(iteration) for iteration in range(last + 1)]
         seed = stable_seed(context.settings.seed, "bootstrap")
@@ -91,6 +95,16 @@ def _played(context: RunContext, i: int, j: int) -> Sequence[Judgement]:
         if opponent == i:
             return read_records(judgements_path(folder, name, "judge"), Judgement)
     return ()
+
+
+def _committed_judge(context: RunContext, folder: Path) -> PreferenceOracle:
+    settings = context.settings
+    return CommittedJudge(
+        build_oracle(settings.evaluation.judge),
+        folder / KEPT_FOLDER,
+        num_at_once=settings.shard_size,
+        should_stop=context.should_stop,
+    )
 
 
 def _play(

@@ -16,6 +16,7 @@ from fairplay.pipeline.checkpoint_stage import anchor_source, checkpoint_stage
 from fairplay.pipeline.context import RunContext
 from fairplay.pipeline.evaluate_stage import evaluation_stage
 from fairplay.pipeline.game_stage import game_stage
+from fairplay.pipeline.gates_stage import gates_stage
 from fairplay.pipeline.planning.plan import Rates, write_plan
 from fairplay.pipeline.report_stage import write_run_report
 from fairplay.pipeline.results import run_results, write_results
@@ -96,6 +97,7 @@ def run_loop(
         context = RunContext(run, settings, should_stop)
         write_plan(context, rates)
         evaluation_stage(context, 0)
+        gates_stage(context)
         for iteration in range(1, settings.num_iterations + 1):
             for stage in ITERATION_STAGES:
                 manifest = stage(context, iteration)

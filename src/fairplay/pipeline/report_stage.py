@@ -11,8 +11,9 @@ from typing import Any
 from fairplay.pipeline.context import CHECKPOINT, EVALUATION, PREFERENCES, RunContext
 from fairplay.pipeline.evaluate_stage import held_out_responses, judgements_path, opponents_of
 from fairplay.pipeline.game_stage import STRENGTHS, game_results
+from fairplay.pipeline.report_gates import gates_contents
 from fairplay.pipeline.report_tables import report_tables
-from fairplay.pipeline.results import holm_p_values, sampling_mismatch_of
+from fairplay.pipeline.results import holm_p_values, run_gates, sampling_mismatch_of
 from fairplay.records import (
     CheckpointGame,
     CheckpointStrengths,
@@ -172,5 +173,6 @@ def write_run_report(context: RunContext) -> Path:
         checkpoints=_checkpoints(context),
         strengths=_strengths(context),
         tables=report_tables(context),
+        gates=gates_contents(run_gates(context)),
     )
     return write_report(contents, context.run.path / "report")

@@ -13,7 +13,8 @@ from fairplay.errors import DataError
 from fairplay.evaluation.paired_tests import holm
 from fairplay.pipeline.benchmark_stage import benchmark_results
 from fairplay.pipeline.context import EVALUATION, RESPONSES, RunContext
-from fairplay.pipeline.game_stage import game_results
+from fairplay.pipeline.game_stage import checkpoint_name, game_results
+from fairplay.pipeline.gates_stage import gates_results
 from fairplay.storage.atomic import write_atomic
 
 RESULTS_NAME = "results.json"
@@ -113,6 +114,7 @@ def run_results(context: RunContext) -> dict[str, Any]:
         "iterations": iterations,
         "checkpoints": with_intervals(game_results(context)),
         "benchmarks": benchmark_results(context),
+        "gates": run_gates(context),
     }
     return titled("run", document)
 
@@ -120,6 +122,34 @@ def run_results(context: RunContext) -> dict[str, Any]:
 def sampling_mismatch_of(context: RunContext, iteration: int) -> dict[str, float]:
     """How far the engine's log-probs were from the trainer's; empty where the engine told none."""
     return dict(context.run.manifest(iteration, RESPONSES).results.get("sampling_mismatch", {}))
+
+
+def run_gates(context: RunContext) -> dict[str, Any]:
+    """What the honesty gates found: the judge, its canaries, overlap of prompts, markers in responses by policy.
+
+    A run of a release that had no gates has only those parts that can be told.
+    """
+    manifests = [(i, context.run.manifest(i, EVALUATION)) for i in range(context.settings.num_iterations + 1)]
+    found = with_intervals(gates_results(context))
+    markers = [
+        {"policy": checkpoint_name(iteration), **manifest.results["markers"]}
+        for iteration, manifest in manifests
+        if "markers" in manifest.results
+    ]
+    return {"oracle_is_judge": oracle_is_judge(context), **found, "markers": markers}
+
+
+def oracle_is_judge(context: RunContext) -> bool:
+    """Whether training oracle and judge are one: by name, or the same weights wherever they lie."""
+    manifest = context.run.manifest(1, EVALUATION)
+    names = {item["role"]: item["judge"] for item in manifest.results["evaluations"]}
+    kinds = {context.settings.oracle.kind, context.settings.evaluation.judge.kind}
+    judge, oracle = (
+        {key.removeprefix(role): digest for key, digest in manifest.inputs.items() if key.startswith(f"{role} ")}
+        for role in ("judge", "oracle")
+    )
+    same_weights = len(kinds) == 1 and kinds != {"rule"} and judge == oracle
+    return same_weights or names["judge"] == names["oracle"]
 
 
 def write_results(folder: Path, document: Mapping[str, Any]) -> None:

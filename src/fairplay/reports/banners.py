@@ -1,13 +1,13 @@
 """What a reader must know before relying on a run's numbers, as banners; each follows from a rule with a stated limit.
 
-Left out: the decision (`decision.py`). Floor 5; pure.
+Left out: the decision (`decision.py`), the honesty gates' own banners (`alarms.py`). Floor 5; pure.
 """
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 
 from fairplay.records import EvaluationResult
+from fairplay.reports.alarms import Banner, gate_banners
 from fairplay.reports.contents import IterationContents, ReportContents
 from fairplay.reports.decision import headline_result, opponent_words
 from fairplay.reports.wording import is_defined, number, percent, plural, points, reasons
@@ -33,17 +33,9 @@ MIN_NEAR_DUPLICATES = 0.01
 _CHOSEN = "logps/chosen"
 
 
-@dataclass(frozen=True, slots=True)
-class Banner:
-    """One warning: a title of a few words, and a sentence with the numbers behind it."""
-
-    title: str
-    text: str
-
-
 def find_warnings(contents: ReportContents) -> tuple[Banner, ...]:
-    """All warnings, those that touch the decision first."""
-    found = [*_shared_judge(contents)]
+    """All warnings: alarms first, then what touches the decision."""
+    found = list(gate_banners(contents))
     if contents.iterations:
         last = contents.iterations[-1]
         result = headline_result(last)
@@ -56,16 +48,8 @@ def find_warnings(contents: ReportContents) -> tuple[Banner, ...]:
             *_falling_chosen(contents),
             *_rows_left_out(contents),
         ]
-    return (*found, *(Banner("Note", note) for note in contents.notes))
-
-
-def _shared_judge(contents: ReportContents) -> Iterator[Banner]:
-    if contents.judge == contents.oracle:
-        yield Banner(
-            "The oracle is its own judge",
-            f"{contents.judge} made the training’s preferences and also judges the result, so the win rates measure "
-            "how well the policy learned its taste, not whether it became better.",
-        )
+    ordered = sorted(found, key=lambda banner: not banner.is_alarm)
+    return (*ordered, *(Banner("Note", note) for note in contents.notes))
 
 
 def _games_left_out(result: EvaluationResult) -> Iterator[Banner]:

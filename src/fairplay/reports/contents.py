@@ -29,6 +29,68 @@ class Evaluation:
 
 
 @dataclass(frozen=True, slots=True)
+class CanaryGames:
+    """How a response with a known win rate fared by the judge against the start policy.
+
+    Attributes:
+        title: What it is, in words.
+        expected: What its win rate must be, in words.
+        win_rate: None where no game was judged.
+        alarm: What is wrong, in a sentence; empty where nothing is.
+    """
+
+    title: str
+    expected: str
+    win_rate: Interval | None
+    num_prompts: int
+    alarm: str
+
+
+@dataclass(frozen=True, slots=True)
+class SeenPrompts:
+    """Held-out prompts that are training prompts: equal, or made of the same runs of words."""
+
+    num_held_out: int
+    num_training: int
+    num_equal: int
+    num_contained: int
+    num_too_short: int
+    examples: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyMarks:
+    """Marks in one policy's held-out responses that are meant for a judge.
+
+    Attributes:
+        marks: Name of the mark, what it is, responses with it, ids of prompts where it is; those that were found.
+        most_frequent_share: Share of the responses that are the most frequent text.
+    """
+
+    policy: str
+    num_responses: int
+    marks: tuple[tuple[str, str, int, tuple[str, ...]], ...]
+    most_frequent_share: float
+
+
+@dataclass(frozen=True, slots=True)
+class Gates:
+    """What the honesty gates found; nothing of the kind in a run of a release that had none.
+
+    Attributes:
+        oracle_is_judge: Whether the judge made the training's preferences.
+        canaries: In the order in which they were judged.
+        seen_prompts: At most one.
+        marks: By policy, the start first.
+    """
+
+    oracle_is_judge: bool = False
+    canaries: tuple[CanaryGames, ...] = ()
+    seen_prompts: tuple[SeenPrompts, ...] = ()
+    marks: tuple[PolicyMarks, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class HeldOutLengths:
     """Lengths of a policy's responses to the held-out prompts.
 
@@ -157,6 +219,7 @@ class ReportContents:
         checkpoints: The game of all checkpoints; at most one.
         strengths: The checkpoints on one scale; at most one.
         tables: Further tables, in their order.
+        gates: What was found about judge, responses and prompts.
         length_unit: Of every length in the contents.
         notes: What else a reader must know to trust the numbers, in full sentences.
     """
@@ -173,5 +236,6 @@ class ReportContents:
     checkpoints: tuple[CheckpointGame, ...] = ()
     strengths: tuple[CheckpointStrengths, ...] = ()
     tables: tuple[PlainTable, ...] = ()
+    gates: Gates = field(default_factory=Gates)
     length_unit: str = "tokens"
     notes: tuple[str, ...] = ()

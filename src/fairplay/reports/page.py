@@ -17,6 +17,7 @@ from fairplay.reports.checkpoint_table import advice_sentences, checkpoint_rows
 from fairplay.reports.contents import ReportContents
 from fairplay.reports.decision import decide
 from fairplay.reports.figures import draw_results, draw_training
+from fairplay.reports.gate_table import canary_rows, mark_rows
 from fairplay.reports.samples import choose_samples, samples_json
 from fairplay.reports.strengths_table import strength_rows, strength_sentences
 from fairplay.reports.tables import comparison_rows, length_rows, sampling_sentences, stage_rows, totals, trust_rows
@@ -58,6 +59,8 @@ def render_page(contents: ReportContents) -> str:
         decision=decide(contents),
         tiles=find_tiles(contents),
         banners=find_warnings(contents),
+        canaries=canary_rows(contents.gates),
+        marks=mark_rows(contents.gates),
         comparisons=comparison_rows(contents),
         trust=trust_rows(contents),
         lengths=length_rows(contents),

@@ -30,6 +30,7 @@ from fairplay.pipeline.planning.work import (
     StageWork,
     comparisons,
     game_work,
+    gates_work,
     iteration_work,
     passage,
     responses_per_example,
@@ -92,7 +93,7 @@ def run_plan(settings: RunSettings, *, rates: Rates | None = None, place: Place 
         place: Hardware that the run is planned for, by its data sheet; without rates or place there are no hours.
 
     Returns:
-        Counts, `stages` (one iteration), `game`, totals, `memory`, and `assumptions` in words.
+        Counts, `stages` (one iteration), `game`, `gates` (the canaries), totals, `memory`, and `assumptions` in words.
 
     Raises:
         DataError: If prompts are missing, or too few for the iterations.
@@ -125,6 +126,7 @@ def run_plan(settings: RunSettings, *, rates: Rates | None = None, place: Place 
         "parameters": shape.parameters if shape else None,
         "stages": stages,
         "game": {**asdict(game), "seconds": game_seconds},
+        "gates": asdict(gates_work(settings, held_out=held_out, lengths=lengths)),
         "seconds": number * sum(known) + (game_seconds or 0.0) if known else None,
         "disk": number * sum(item.disk for item in work) + _checkpoint_disk(settings, shape),
         "memory": _memory(settings, shape, lengths, place),

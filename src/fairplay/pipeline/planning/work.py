@@ -6,7 +6,7 @@ Left out: what it costs (`costs.py`). Floor 7; pure.
 from dataclasses import dataclass
 
 from fairplay.oracles.kinds.base import KindSettings, PairSettings, WeightsSettings
-from fairplay.pipeline.context import CHECKPOINT, EVALUATION, EXAMPLES, GAME, PREFERENCES, PROMPTS, RESPONSES
+from fairplay.pipeline.context import CHECKPOINT, EVALUATION, EXAMPLES, GAME, GATES, PREFERENCES, PROMPTS, RESPONSES
 from fairplay.pipeline.settings import RunSettings
 from fairplay.preferences.settings import SEVERAL_PAIRS
 
@@ -128,3 +128,11 @@ def game_work(settings: RunSettings, *, held_out: int, lengths: Lengths) -> Stag
     verdicts = games * held_out * settings.evaluation.num_samples
     passes = verdicts * comparisons(settings.evaluation.judge, 2)
     return StageWork(GAME, verdicts, "verdicts", passes * passage(settings.evaluation.judge, lengths), passes)
+
+
+def gates_work(settings: RunSettings, *, held_out: int, lengths: Lengths) -> StageWork:
+    """The canaries' games before anything is trained: every pair in both presentation orders."""
+    evaluation = settings.evaluation
+    games = len(evaluation.canaries) * min(evaluation.num_canary_prompts or held_out, held_out)
+    passes = games * comparisons(evaluation.judge, 2)
+    return StageWork(GATES, 2 * games, "verdicts", passes * passage(evaluation.judge, lengths), passes)

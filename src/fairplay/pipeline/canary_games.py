@@ -1,0 +1,76 @@
+"""The games of the canaries against an opponent: judged, kept on disk, evaluated.
+
+Left out: who the canaries are (`evaluation/canaries.py`), and when they are judged. Floor 7.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from fairplay.evaluation.canaries import Canary, canary_groups, canary_result
+from fairplay.evaluation.judging import judge_groups
+from fairplay.evaluation.settings import SECOND_SAMPLE
+from fairplay.oracles.contract import PreferenceOracle
+from fairplay.records import Dropped, Judgement, ResponseGroup
+from fairplay.storage.tables import write_records
+
+
+@dataclass(frozen=True)
+class CanaryGames:
+    """What the canaries did.
+
+    Attributes:
+        canaries: One a canary, in the order of their names as given.
+        dropped: Games that were not judged.
+    """
+
+    canaries: tuple[Canary, ...]
+    dropped: tuple[Dropped, ...]
+
+    @property
+    def num_judged(self) -> int:
+        """Games that were judged."""
+        return sum(canary.num_prompts for canary in self.canaries)
+
+
+def canary_path(folder: Path, canary: str) -> Path:
+    """Where the verdicts on one canary lie."""
+    return folder / f"judgements-{canary}.parquet"
+
+
+def play_canaries(
+    judge: PreferenceOracle,
+    canaries: Sequence[str],
+    opponent: Sequence[ResponseGroup],
+    second_sample: Sequence[ResponseGroup],
+    *,
+    folder: Path,
+    seed: int,
+    num_bootstrap: int,
+) -> CanaryGames:
+    """Judge every canary against the opponent, and keep the verdicts.
+
+    Args:
+        judge: Who is tried.
+        canaries: Names in `evaluation.settings.CANARIES`.
+        opponent: One response of the opponent a prompt.
+        second_sample: Another one, for the canary of that name.
+        folder: Where the verdicts go.
+        seed: Seed of the run.
+        num_bootstrap: Resamples of the prompts behind each interval.
+    """
+    found: list[Canary] = []
+    dropped: list[Dropped] = []
+    for canary in canaries:
+        policy = second_sample if canary == SECOND_SAMPLE else canary_groups(canary, opponent)
+        judged = judge_groups(judge, policy, opponent)
+        write_records(canary_path(folder, canary), list(judged.judgements), Judgement)
+        found.append(canary_result(canary, judged, seed=seed, num_bootstrap=num_bootstrap))
+        dropped += judged.dropped
+    return CanaryGames(tuple(found), tuple(dropped))
+
+
+def first_responses(groups: Sequence[ResponseGroup], number: int) -> list[ResponseGroup]:
+    """The first response to each of the first so many prompts; 0 takes all."""
+    chosen = [group for group in groups if group.responses][: number or len(groups)]
+    return [ResponseGroup(group.prompt, group.responses[:1], group.prompt_token_ids) for group in chosen]
