@@ -9,8 +9,8 @@ from fairplay.evaluation.injection import MARKERS, find_markers, scan_responses
 from fairplay.evaluation.judging import judge_groups
 from fairplay.evaluation.overlap import prompt_overlap
 from fairplay.evaluation.settings import CANARIES, EvaluationSettings
+from fairplay.oracles.kinds.rule import RuleSettings
 from fairplay.oracles.rule import RuleOracle
-from fairplay.oracles.settings import OracleSettings
 from fairplay.records import Message, Prompt, Response, ResponseGroup
 
 
@@ -203,7 +203,7 @@ def test_a_judge_that_answers_another_question_is_refused(tmp_path):
     ],
 )
 def test_canaries_that_mean_nothing_are_refused(changed, told):
-    judge = OracleSettings(kind="rule", function="oracles.tiny:length_rule")
+    judge = RuleSettings(function="oracles.tiny:length_rule")
     with pytest.raises(SettingsError) as refused:
         EvaluationSettings(prompts="p", judge=judge, **changed)
     assert told in str(refused.value)

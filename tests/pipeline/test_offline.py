@@ -8,14 +8,10 @@ from fairplay.generation.settings import GenerationSettings
 from fairplay.oracles.kinds.rule import RuleSettings
 from fairplay.pipeline.context import EXAMPLES
 from fairplay.pipeline.offline import OfflineData, data_stage, train_offline
+from fairplay.pipeline.pair_accuracy import AccuracySettings, evaluate_pairs
 from fairplay.pipeline.settings import TrainRunSettings
-from fairplay.pipeline.single_evaluation import (
-    AccuracySettings,
-    ComparisonSettings,
-    evaluate_pairs,
-    evaluate_sides,
-    recorded_responses,
-)
+from fairplay.pipeline.sides import recorded_responses
+from fairplay.pipeline.single_evaluation import ComparisonSettings, Task, evaluate_sides
 from fairplay.pipeline.stages import EXAMPLES_NAME, HELD_OUT_NAME
 from fairplay.records import TrainingExample
 from fairplay.seeds import stable_seed
@@ -147,29 +143,26 @@ def test_recorded_alpaca_eval_outputs_are_compared(golden, tmp_path, monkeypatch
     monkeypatch.syspath_prepend(tmp_path)
     judge = RuleSettings(function="length_judge:score")
     sides = (f"{table}::gpt-3.5-turbo-1106_verbose", f"{table}::gpt-3.5-turbo-1106_concise")
-    done = evaluate_sides(*sides, "", settings=ComparisonSettings(judge=judge, num_bootstrap=200), seed=0)
+    done, _ = evaluate_sides(Task(*sides), ComparisonSettings(judge=judge, num_bootstrap=200), tmp_path / "e")
     assert done["n"] == 805
     assert done["win_rate"] > 0.8
     assert done["length_unit"] == "characters"
 
 
-def test_two_models_are_compared_and_a_model_against_itself_is_even(world):
+def test_two_models_are_compared_and_a_model_against_itself_is_even(world, tmp_path):
     generation = GenerationSettings(num_responses=1, max_new_tokens=12)
     chosen = ComparisonSettings(judge=JUDGE, generation=generation, num_bootstrap=200)
     prompts = str(world / "held_out_prompts.jsonl")
-    done = evaluate_sides(str(world / "policy"), str(world / "policy"), prompts, settings=chosen, seed=0)
+    policy = str(world / "policy")
+    done, _ = evaluate_sides(Task(policy, policy, prompts), chosen, tmp_path / "e")
     low, high = done["win_rate_ci"]
     assert low <= 0.5 <= high
 
 
-def test_accuracy_on_preference_pairs_is_reported_with_an_interval(world):
+def test_accuracy_on_preference_pairs_is_reported_with_an_interval(world, tmp_path):
     policy = str(world / "policy")
-    done = evaluate_pairs(
-        policy,
-        policy,
-        str(world / "oracle_pairs.jsonl"),
-        settings=AccuracySettings(max_length=128, max_prompt_length=64),
-    )
+    chosen = AccuracySettings(max_length=128, max_prompt_length=64)
+    done, _ = evaluate_pairs(policy, policy, str(world / "oracle_pairs.jsonl"), chosen, tmp_path / "e")
     assert done["implicit_rewards"]["ties"] == done["logps"]["num_pairs"]
     assert 0 < done["logps"]["accuracy"] < 1
     check(done)

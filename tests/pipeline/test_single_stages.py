@@ -14,18 +14,15 @@ from fairplay.models.saving import save_policy
 from fairplay.models.settings import ModelSettings
 from fairplay.oracles.kinds.rule import RuleSettings
 from fairplay.pipeline import single_stages
-from fairplay.pipeline.single_evaluation import (
-    AccuracySettings,
-    ComparisonSettings,
-    Side,
-    evaluate_pairs,
-    evaluate_sides,
-    not_judged,
-)
+from fairplay.pipeline.pair_accuracy import AccuracySettings, evaluate_pairs
+from fairplay.pipeline.sides import Side, not_judged
+from fairplay.pipeline.single_evaluation import ComparisonSettings, Task, evaluate_sides
 from fairplay.pipeline.single_stages import generate_file, rank_file, select_file
 from fairplay.preferences.settings import SelectionSettings
 from fairplay.records import Dropped, Message, Prompt, Response, ResponseGroup
 from models.tiny import make_model, make_tokenizer
+
+from .schema import check
 
 JUDGE = RuleSettings(function="oracles.tiny:length_rule")
 RULE_CODE = """
@@ -253,7 +250,7 @@ def test_rank_takes_no_setting_that_it_would_ignore(tmp_path, capsys):
 def test_a_side_that_is_written_like_a_file_is_no_model(side, tmp_path):
     prompts = write(tmp_path / "prompts.jsonl", [{"prompt": "a?"}])
     with pytest.raises(DataError, match=f"{side.partition('::')[0]}: no such file"):
-        evaluate_sides(side, "owner/model", str(prompts), settings=ComparisonSettings(judge=JUDGE), seed=0)
+        evaluate_sides(Task(side, "owner/model", str(prompts)), ComparisonSettings(judge=JUDGE), tmp_path / "e")
 
 
 def test_rows_left_out_of_a_recorded_side_are_counted(tmp_path):
@@ -262,7 +259,11 @@ def test_rows_left_out_of_a_recorded_side_are_counted(tmp_path):
     one.write_text(json.dumps([*rows, rows[0], {"instruction": "none?", "output": None}]))
     other = tmp_path / "other.json"
     other.write_text(json.dumps(rows))
-    done = evaluate_sides(str(one), str(other), "", settings=ComparisonSettings(judge=JUDGE, num_bootstrap=200), seed=0)
+    settings = ComparisonSettings(judge=JUDGE, num_bootstrap=200)
+    done, folder = evaluate_sides(Task(str(one), str(other)), settings, tmp_path / "e")
+    assert json.loads((folder / "results.json").read_text()) == done
+    check(done)
+    assert [canary["canary"] for canary in done["gates"]["canaries"]] == ["empty", "dot", "refusal"]
     assert done["left_out"] == {"prompts": {}, "policy": {"duplicate row": 1, "no response": 1}, "opponent": {}}
     assert (done["n"], done["dropped"]) == (4, {})
 
@@ -274,10 +275,44 @@ def test_a_prompt_that_generation_dropped_is_a_missing_judgement_with_that_reaso
     settings = ComparisonSettings(
         judge=JUDGE, generation=GenerationSettings(num_responses=2, max_new_tokens=3), num_bootstrap=200
     )
-    done = evaluate_sides(str(policy), str(policy), str(prompts), settings=settings, seed=0)
+    done, folder = evaluate_sides(Task(str(policy), str(policy), str(prompts)), settings, tmp_path / "e")
+    assert done["gates"]["canaries"][-1]["canary"] == "second-sample"
+    assert done["gates"]["canaries"][-1]["num_prompts"] == 2
+    before = (folder / "iteration-1" / "6-evaluation").stat().st_mtime_ns
+    evaluate_sides(Task(str(policy), str(policy), str(prompts)), settings, folder)
+    assert (folder / "iteration-1" / "6-evaluation").stat().st_mtime_ns == before
+    with pytest.raises(SettingsError, match="finished with other settings"):
+        evaluate_sides(Task(str(policy), str(policy), str(prompts), seed=1), settings, folder)
     assert done["num_judgements"] == 4
     assert done["dropped"] == {"prompt too long": 2}
     assert done["left_out"]["opponent"] == {"prompt too long": 1}
+
+
+@pytest.mark.usefixtures("signals_kept")
+def test_a_stopped_judging_says_how_to_resume_and_asks_for_no_verdict_twice(rule, tmp_path, capsys, monkeypatch):
+    folder, function = rule
+    for name in ("one", "other"):
+        rows = [row(i, responses=[name if i != 100 else "no"]) for i in range(150)]
+        write(tmp_path / f"{name}.jsonl", rows)
+    arguments = ["evaluate", "--policy", str(tmp_path / "one.jsonl"), "--opponent", str(tmp_path / "other.jsonl")]
+    arguments += ["--set", "judge.kind=rule", "--set", f"judge.function={function}", "--set", "num_bootstrap=200"]
+    arguments += ["--set", "canaries=[empty]", "--set", "num_canary_prompts=10"]
+    monkeypatch.chdir(tmp_path)
+    assert run([*arguments, "--out", "whole"]) == 0
+    assert len(calls(folder)) == 149 * 2 + 10 * 2
+    (folder / "stop_at").write_text("p40")
+    write(tmp_path / "other.jsonl", [row(i, responses=["other" if i not in (40, 100) else "no"]) for i in range(150)])
+    monkeypatch.setattr("sys.argv", ["fairplay", *arguments])
+    assert run(arguments) == 75
+    assert "64 verdicts are kept\nresume with: fairplay evaluate" in capsys.readouterr().err
+    assert len(calls(folder)) == 64 * 2
+    (folder / "stop_at").unlink()
+    assert run([*arguments, "--format", "json"]) == 0
+    assert set(calls(folder)) >= {f"p{i}" for i in range(64, 150) if i != 100}
+    check(json.loads(capsys.readouterr().out))
+    (place,) = (tmp_path / "runs").glob("evaluate-*")
+    assert run([*arguments, "--out", "again"]) == 0
+    assert (place / "results.json").read_bytes() == (tmp_path / "again" / "results.json").read_bytes()
 
 
 def test_a_judgement_that_only_one_side_misses_is_counted_once():
@@ -291,7 +326,8 @@ def test_examples_without_pairs_are_counted_where_accuracy_on_pairs_is_measured(
     rows = [{"prompt": f"{i}?", "responses": ["yes", "no"], "scores": [2.0, 1.0]} for i in range(3)]
     rows += [{"prompt": "3?", "responses": ["a", "b", "a"], "scores": [2.0, 3.0, 1.0]}]
     rows += [{"prompt": "4?", "responses": ["a", "b", "a"], "scores": [2.0, 1.5, 1.0]}]
-    done = evaluate_pairs(str(policy), "", str(write(tmp_path / "d.jsonl", rows)), settings=AccuracySettings())
+    source = str(write(tmp_path / "d.jsonl", rows))
+    done, _ = evaluate_pairs(str(policy), "", source, AccuracySettings(), tmp_path / "e")
     assert done["dropped"] == {"no pairs": 1}
     assert done["num_in"] == done["num_out"] + sum(done["dropped"].values())
 

@@ -15,6 +15,7 @@ import typer
 from fairplay.cli.options import FORMAT, NPROC, SEED, SET, Format
 from fairplay.cli.plan_pages import print_plan
 from fairplay.cli.printing import print_json, print_table, rate
+from fairplay.cli.stage_pages import print_alarms
 from fairplay.cli.workers import are_wanted, run_workers
 from fairplay.errors import Preempted, SettingsError
 from fairplay.pipeline.signals import stop_on_signals
@@ -146,6 +147,7 @@ def _print_run(folder: Path, page: Path, output: Format) -> None:
         low = 100 * game["exploitability_low"]
         beaten = f", {game['exploiter']} beats the last one by {low:.1f} points or more" if low > 0 else ""
         print(f"all checkpoints against each other: {game['advice']}{beaten}")
+    print_alarms(results["gates"])
     print(f"judge: {first['judge']}; brackets are 95 % intervals over prompts, lengths are means\nreport: {page}")
 
 

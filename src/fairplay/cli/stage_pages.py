@@ -97,3 +97,13 @@ def comparison_page(done: Mapping[str, Any]) -> None:
     )
     for note in done["notes"]:
         print(f"- {note}")
+    print_alarms(done["gates"])
+
+
+def print_alarms(gates: Mapping[str, Any]) -> None:
+    """What the honesty gates found that voids a result, a line each."""
+    if gates.get("oracle_is_judge"):
+        print("ALARM: the training oracle is its own judge")
+    for canary in gates.get("canaries", ()):
+        if canary["alarm"]:
+            print(f"ALARM: {canary['alarm']}")

@@ -162,6 +162,9 @@ def evaluate(
     prompts: str = typer.Option("", "--prompts", help="What models are to respond to, unless a side is recorded."),
     data: str = typer.Option("", "--data", help="Instead of an opponent: preference pairs, to measure accuracy on."),
     reference: str = typer.Option("", "--reference", help="With --data: the reference model of the implicit reward."),
+    out: Path | None = typer.Option(
+        None, "--out", help="Folder of responses, verdicts and results, by default runs/evaluate-<hash>; resumes there."
+    ),
     seed: int = typer.Option(0, "--seed", help="Every sample's seed is a hash that begins with it."),
     overrides: list[str] = SET,
     output: Format = FORMAT,
@@ -169,18 +172,23 @@ def evaluate(
     """Win rate of a policy against an opponent by a judge (--set judge.kind=...), or accuracy on preference pairs."""
     if bool(opponent) == bool(data):
         raise SettingsError("evaluate: name either --opponent (a comparison) or --data (preference pairs)")
-    from fairplay.pipeline import single_evaluation
+    if opponent and reference:
+        raise SettingsError("evaluate: --reference goes with --data, a comparison has none")
+    from fairplay.pipeline.pair_accuracy import AccuracySettings, evaluate_pairs
+    from fairplay.pipeline.single_evaluation import ComparisonSettings, Task, evaluate_sides
 
     document = apply_overrides({}, overrides)
-    if data:
-        accuracy = build_settings(single_evaluation.AccuracySettings, document, "--set")
-        _tell(single_evaluation.evaluate_pairs(policy, reference, data, settings=accuracy), output, accuracy_page)
-    else:
-        if reference:
-            raise SettingsError("evaluate: --reference goes with --data, a comparison has none")
-        settings = build_settings(single_evaluation.ComparisonSettings, document, "--set")
-        done = single_evaluation.evaluate_sides(policy, opponent, prompts, settings=settings, seed=seed)
-        _tell(done, output, comparison_page)
+    with stop_on_signals() as should_stop, resumable():
+        if data:
+            accuracy = build_settings(AccuracySettings, document, "--set")
+            done, folder = evaluate_pairs(policy, reference, data, accuracy, out, should_stop=should_stop)
+        else:
+            settings = build_settings(ComparisonSettings, document, "--set")
+            task = Task(policy, opponent, prompts, seed)
+            done, folder = evaluate_sides(task, settings, out, should_stop=should_stop)
+    _tell(done, output, accuracy_page if data else comparison_page)
+    if output is Format.table:
+        print(f"written to {folder}")
 
 
 def _tell(done: dict[str, Any], output: Format, page: Callable[[Mapping[str, Any]], None] = print_record) -> None:

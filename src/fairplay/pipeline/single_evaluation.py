@@ -1,40 +1,52 @@
-"""Evaluation on one's own inputs: two models or two files of responses by a judge, or a model on preference pairs.
+"""Evaluation on one's own inputs: two models or two files of responses by a judge, with canaries, in a folder.
 
-Left out: evaluation within a run (`evaluate_stage.py`). Floor 7.
+Left out: evaluation within a run (`evaluate_stage.py`), accuracy on preference pairs (`pair_accuracy.py`). Floor 7. The
+folder has the layout of a run with one iteration, so that it can be resumed, verified and compared like one.
 """
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+import logging
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from fairplay.data.reading import read_examples, read_prompts, read_responses
-from fairplay.data.rows import READERS
+from fairplay.data.reading import read_prompts
 from fairplay.errors import DataError, SettingsError
-from fairplay.evaluation.judging import Judged, judge_groups
-from fairplay.evaluation.preference_accuracy import preference_accuracy
-from fairplay.evaluation.settings import MIN_BOOTSTRAP, check_judge
+from fairplay.evaluation.committed_judge import CommittedJudge
+from fairplay.evaluation.injection import scan_responses
+from fairplay.evaluation.judging import judge_groups
+from fairplay.evaluation.settings import CANARIES, MIN_BOOTSTRAP, SECOND_SAMPLE, check_canaries, check_judge
 from fairplay.evaluation.win_rates import evaluate_judgements
 from fairplay.generation.settings import GenerationSettings
-from fairplay.generation.table import build_engine
-from fairplay.models.encoding import encode_examples
-from fairplay.models.loading import load_policy
 from fairplay.models.settings import ModelSettings
+from fairplay.oracles.contract import PreferenceOracle
 from fairplay.oracles.settings import OracleSettings
-from fairplay.oracles.table import build_oracle
-from fairplay.pipeline.checkpoint_stage import MARGINS
-from fairplay.pipeline.context import count_reasons
-from fairplay.pipeline.response_lines import group_of_line, read_lines
-from fairplay.pipeline.results import comparison, titled, with_intervals
-from fairplay.records import Dropped, Prompt, ResponseGroup
+from fairplay.oracles.table import build_oracle, oracle_identity
+from fairplay.pipeline.canary_games import CanaryGames, first_responses, play_canaries
+from fairplay.pipeline.context import EVALUATION, count_reasons, data_digest
+from fairplay.pipeline.results import comparison, titled, with_intervals, write_results
+from fairplay.pipeline.sides import (
+    Responding,
+    Side,
+    fill_side,
+    is_recorded,
+    not_judged,
+    recorded_responses,
+    side_digest,
+)
+from fairplay.records import Dropped, Judgement, Prompt, ResponseGroup
 from fairplay.seeds import stable_seed
-from fairplay.training.held_out import held_out_margins
-from fairplay.training.plan import longest_row
-from fairplay.training.reading import Reading
-from fairplay.training.reference import Scorer
+from fairplay.storage.manifest import Manifest, stage_fingerprint
+from fairplay.storage.run_directory import RunDirectory, Stage, StageOutcome
+from fairplay.storage.settings_file import settings_document, without
+from fairplay.storage.tables import write_records
 
-COLUMN_MARK = "::"
-NO_PAIRS = "no pairs"
+logger = logging.getLogger(__name__)
+JUDGEMENTS_NAME = "judgements-judge.parquet"
+POLICY, OPPONENT = "policy", "opponent"
+_KEPT_FOLDER = ".verdicts"
+_SHARE = 64  # pairs that are judged and committed together
 
 
 @dataclass(frozen=True)
@@ -46,206 +58,189 @@ class ComparisonSettings:
         generation: How a side that is a model responds.
         loading: How models are loaded.
         num_bootstrap: Resamples of the prompts behind each interval.
+        canaries, num_canary_prompts: As in a run's `evaluation`: the judge is tried on the opponent's responses. A
+            second sample needs an opponent that is a model, or a file with two responses a prompt.
     """
 
     judge: OracleSettings
     generation: GenerationSettings = field(default_factory=lambda: GenerationSettings(num_responses=1))
     loading: ModelSettings = field(default_factory=ModelSettings)
     num_bootstrap: int = 2000
+    canaries: tuple[str, ...] = tuple(CANARIES)
+    num_canary_prompts: int = 100
 
     def __post_init__(self) -> None:
         check_judge(self.judge, "judge")
+        check_canaries(self.canaries, self.num_canary_prompts)
         if self.num_bootstrap < MIN_BOOTSTRAP:
             raise SettingsError(f"num_bootstrap: {self.num_bootstrap} is less than {MIN_BOOTSTRAP}")
 
 
 @dataclass(frozen=True)
-class AccuracySettings:
-    """How a model is scored on preference pairs.
+class Task:
+    """What is compared.
 
     Attributes:
-        loading: How models are loaded.
-        max_length, max_prompt_length: Longer pairs, in tokens, are left out and counted.
-        batch_size: Pairs that are scored together.
+        policy, opponent: A model (folder or hub id), or a file of responses (`FILE` or `FILE::COLUMN`).
+        prompts: What models are to respond to; may be empty if a side is recorded, whose prompts are taken then.
+        seed: Every sample's seed is a hash that begins with it.
     """
 
-    loading: ModelSettings = field(default_factory=ModelSettings)
-    max_length: int = 2048
-    max_prompt_length: int = 1024
-    batch_size: int = 8
-
-    def __post_init__(self) -> None:
-        for name in ("max_length", "max_prompt_length", "batch_size"):
-            if getattr(self, name) < 1:
-                raise SettingsError(f"{name}: {getattr(self, name)} is less than 1")
-
-
-@dataclass(frozen=True)
-class Side:
-    """One side of a comparison.
-
-    Attributes:
-        groups: Its responses by prompt.
-        unreadable: Rows of its file that were left out.
-        unanswered: Prompts that a model was asked and left out.
-    """
-
-    groups: tuple[ResponseGroup, ...]
-    unreadable: tuple[Dropped, ...] = ()
-    unanswered: tuple[Dropped, ...] = ()
-
-
-def is_recorded(source: str) -> bool:
-    """Whether a side is a file of responses (`FILE` or `FILE::COLUMN`) rather than a model.
-
-    Raises:
-        DataError: If it is written like a file, and there is none.
-    """
-    name, mark, _ = source.partition(COLUMN_MARK)
-    path = Path(name).expanduser()
-    if path.is_file():
-        return True
-    if mark or (name.endswith(tuple(READERS)) and not path.is_dir()):
-        raise DataError(f"{name}: no such file", hint="a side is a model (folder or hub id), or FILE[::COLUMN]")
-    return False
-
-
-def recorded_responses(source: str) -> Side:
-    """Responses from a file: JSON lines of `fairplay generate`, or a table with one response a row.
-
-    Args:
-        source: The file; `::COLUMN` names the column with the responses (by default `output`, as in AlpacaEval files).
-    """
-    path, _, column = source.partition(COLUMN_MARK)
-    if not column and path.endswith(".jsonl"):
-        lines = read_lines(Path(path).expanduser())
-        if all("responses" in line.columns for line in lines):
-            return Side(tuple(group_of_line(line) for line in lines))
-    loaded = read_responses(path, column=column or "output")
-    return Side(loaded.items, unreadable=loaded.dropped)
-
-
-def _side(source: str, role: str, prompts: Sequence[Prompt], settings: ComparisonSettings, seed: int) -> Side:
-    if is_recorded(source):
-        return recorded_responses(source)
-    if not prompts:
-        raise SettingsError(f"{source}: a model needs prompts to respond to", hint="name them with --prompts")
-    numbers = range(settings.generation.num_responses)
-    seeds = [[stable_seed(seed, "evaluate", role, prompt.id, k) for k in numbers] for prompt in prompts]
-    engine = build_engine(settings.generation, source, settings.loading)
-    generated = engine.respond(prompts, seeds)
-    engine.close()
-    return Side(generated.groups, unanswered=generated.dropped)
-
-
-def not_judged(judged: Judged, policy: Side, opponent: Side, *, num_samples: int) -> list[Dropped]:
-    """Every judgement that was asked for and is missing, with the reason for which a model left its prompt out.
-
-    The judging sees only what responses there are, so it does not count a prompt that neither side responded to.
-    """
-    reasons = {item.id: item.reason for side in (policy, opponent) for item in side.unanswered}
-    present = {group.prompt.id for side in (policy, opponent) for group in side.groups}
-    nowhere = [Dropped(prompt_id, reason) for prompt_id, reason in reasons.items() if prompt_id not in present]
-    named = [Dropped(item.id, reasons.get(item.id, item.reason)) for item in judged.dropped]
-    return [*named, *nowhere * num_samples]
+    policy: str
+    opponent: str
+    prompts: str = ""
+    seed: int = 0
 
 
 def evaluate_sides(
-    policy: str, opponent: str, prompts: str, *, settings: ComparisonSettings, seed: int
-) -> dict[str, Any]:
-    """Win rate of one side against the other, both presentation orders, with intervals.
+    task: Task, settings: ComparisonSettings, out: Path | None, *, should_stop: Callable[[], bool] = lambda: False
+) -> tuple[dict[str, Any], Path]:
+    """Win rate of one side against the other, both presentation orders, with intervals; the judge tried by canaries.
 
     Args:
-        policy, opponent: A model (folder or hub id), or a file of responses (`FILE` or `FILE::COLUMN`).
-        prompts: What models are to respond to; needed unless a side is recorded, whose prompts are taken then.
-        settings: Judge, generation, loading.
-        seed: Every sample's seed is a hash that begins with it.
+        task: What is compared.
+        settings: How.
+        out: The folder for responses, verdicts and results; None names one by the hash of all that decides them, so
+            that the same call again goes on there.
+        should_stop: Asked at every commit.
 
     Returns:
-        The comparison as `results.json` has it (its `dropped` counts missing judgements); and `left_out`: what was
-        left out when prompts and sides were read or generated, by reason.
+        The comparison as `results.json` in the folder has it, and the folder.
 
     Raises:
         DataError: If a side is a file that is not there, or the two sides have no prompt in common.
+        SettingsError: If the folder holds another evaluation.
+        Preempted: If `should_stop` said so; the same call again goes on.
     """
-    recorded = [side for side in (policy, opponent) if is_recorded(side)]
-    read = read_prompts(prompts) if prompts else None
-    if read is not None:
-        asked: Sequence[Prompt] = read.items
-    else:
-        asked = [group.prompt for group in recorded_responses(recorded[0]).groups] if recorded else []
-    ours = _side(policy, "policy", asked, settings, seed)
-    theirs = _side(opponent, "opponent", asked, settings, seed)
-    judge = build_oracle(settings.judge)
+    stage = _stage(task, settings)
+    run = RunDirectory(out or _default_folder(stage))
+    document = {**asdict(task), **settings_document(settings)}
+    with run.open(document, identity=_identity):
+        manifest = run.run_stage(stage, lambda folder: _fill(folder, task, settings, should_stop))
+        told = comparison_document(task.policy, manifest)
+        write_results(run.path, told)
+    return told, run.path
+
+
+def comparison_document(policy: str, manifest: Manifest) -> dict[str, Any]:
+    """The comparison of a finished evaluation as `results.json` has it."""
+    results = manifest.results
+    compared = {**comparison(results["evaluation"]), "policy": policy}
+    markers = [{"policy": role, **results["markers"][role]} for role in (POLICY, OPPONENT)]
+    gates = {**with_intervals({"canaries": results["canaries"]}), "markers": markers}
+    return titled("comparison", {**compared, "left_out": results["left_out"], "gates": gates})
+
+
+def _identity(document: Mapping[str, Any]) -> dict[str, Any]:
+    """A folder is one evaluation's: what decides its content is in its stage's fingerprint, places are not."""
+    return {"compares": sorted({POLICY, OPPONENT} & set(document))}
+
+
+def _stage(task: Task, settings: ComparisonSettings) -> Stage:
+    judge, sources = oracle_identity(settings.judge)
+    document = without(settings_document(settings), {"judge"})
+    decisive = {"seed": task.seed, "judge": judge, "share": _SHARE, **document}
+    inputs = {f"judge {name}": source.digest() for name, source in sources.items()}
+    inputs |= {role: side_digest(getattr(task, role)) for role in (POLICY, OPPONENT)}
+    if task.prompts:
+        inputs["prompts"] = data_digest(task.prompts)
+    return Stage(EVALUATION, 1, decisive, inputs)
+
+
+def _default_folder(stage: Stage) -> Path:
+    fingerprint = stage_fingerprint(stage.name, stage.iteration, dict(stage.settings), dict(stage.inputs))
+    return Path("runs") / f"evaluate-{fingerprint[:10]}"
+
+
+def _fill(folder: Path, task: Task, settings: ComparisonSettings, should_stop: Callable[[], bool]) -> StageOutcome:
+    prompts, unread = _asked(task)
+    responding = Responding(settings.generation, settings.loading, task.seed, should_stop)
+    ours = fill_side(task.policy, folder / POLICY, POLICY, prompts, responding)
+    theirs = fill_side(task.opponent, folder / OPPONENT, OPPONENT, prompts, responding)
+    judge = CommittedJudge(
+        build_oracle(settings.judge), folder / _KEPT_FOLDER, num_at_once=_SHARE, should_stop=should_stop
+    )
     judged = judge_groups(judge, ours.groups, theirs.groups)
     missing = not_judged(judged, ours, theirs, num_samples=settings.generation.num_responses)
     if not judged.judgements:
-        raise DataError(f"{policy} and {opponent}: nothing judged ({count_reasons(missing)})")
+        raise DataError(f"{task.policy} and {task.opponent}: nothing judged ({count_reasons(missing)})")
+    write_records(folder / JUDGEMENTS_NAME, list(judged.judgements), Judgement)
+    games = _canaries(folder, task, settings, judge, theirs, responding)
+    seed = stable_seed(task.seed, "bootstrap")
     result = evaluate_judgements(
         judged.judgements,
-        policy=policy,
-        opponent=opponent,
+        policy=POLICY,
+        opponent=task.opponent,
         judge=judge.name,
         dropped=missing,
-        seed=stable_seed(seed, "bootstrap"),
+        seed=seed,
         num_bootstrap=settings.num_bootstrap,
         notes=judged.notes,
     )
-    left_out = {
-        "prompts": read.dropped if read else (),
-        "policy": (*ours.unreadable, *ours.unanswered),
-        "opponent": (*theirs.unreadable, *theirs.unanswered),
+    shutil.rmtree(folder / _KEPT_FOLDER)
+    results = {
+        "evaluation": {"role": "judge", "length_unit": judged.length_unit, **asdict(result)},
+        "canaries": [asdict(canary) for canary in games.canaries],
+        "markers": {POLICY: asdict(scan_responses(ours.groups)), OPPONENT: asdict(scan_responses(theirs.groups))},
+        "left_out": {
+            "prompts": count_reasons(unread),
+            POLICY: count_reasons([*ours.unreadable, *ours.unanswered]),
+            OPPONENT: count_reasons([*theirs.unreadable, *theirs.unanswered]),
+        },
     }
-    compared = comparison({"role": "judge", "length_unit": judged.length_unit, **asdict(result)})
-    counts = {name: count_reasons(dropped) for name, dropped in left_out.items()}
-    return titled("comparison", {"policy": policy, **compared, "left_out": counts})
+    num_judged = len(judged.judgements)
+    return StageOutcome(num_judged + len(missing), num_judged, count_reasons(missing), results)
 
 
-def evaluate_pairs(policy: str, reference: str, source: str, *, settings: AccuracySettings) -> dict[str, Any]:
-    """Share of preference pairs that a model orders as the annotator did.
+def _asked(task: Task) -> tuple[Sequence[Prompt], Sequence[Dropped]]:
+    """What models are asked, and rows of the prompts' file that were left out."""
+    if task.prompts:
+        read = read_prompts(task.prompts)
+        return read.items, read.dropped
+    recorded = [side for side in (task.policy, task.opponent) if is_recorded(side)]
+    return [group.prompt for group in recorded_responses(recorded[0]).groups] if recorded else [], ()
 
-    Args:
-        policy: The model.
-        reference: Another model for the implicit reward (difference of log-ratios); empty for none.
-        source: Preference pairs.
-        settings: Loading and limits.
 
-    Returns:
-        Accuracy with its interval by summed log-probs, by mean log-probs, and by implicit reward if there is a
-        reference; pairs left out by reason.
-
-    Raises:
-        DataError: If there is no usable pair.
-    """
-    for name in (policy, reference):
-        if name and is_recorded(name):
-            raise DataError(f"{name}: is a file, not a model folder", hint="--data measures models only")
-    loaded = read_examples(source)
-    model = load_policy(policy, settings.loading)
-    with_pairs = [example for example in loaded.items if example.pairs]
-    unpaired = [Dropped(example.id, NO_PAIRS) for example in loaded.items if not example.pairs]
-    encoded = encode_examples(
-        model.tokenizer, with_pairs, max_length=settings.max_length, max_prompt_length=settings.max_prompt_length
+def _canaries(
+    folder: Path,
+    task: Task,
+    settings: ComparisonSettings,
+    judge: PreferenceOracle,
+    opponent: Side,
+    responding: Responding,
+) -> CanaryGames:
+    first = first_responses(opponent.groups, settings.num_canary_prompts)
+    second: Sequence[ResponseGroup] = ()
+    wanted = list(settings.canaries)
+    if SECOND_SAMPLE in wanted:
+        second = _second_sample(folder, task, first, opponent, responding)
+        if not second:
+            wanted.remove(SECOND_SAMPLE)
+            logger.info("canaries: no second sample, %s has one response to a prompt", task.opponent)
+    games = play_canaries(
+        judge,
+        wanted,
+        first,
+        second,
+        folder=folder,
+        seed=stable_seed(task.seed, "bootstrap"),
+        num_bootstrap=settings.num_bootstrap,
     )
-    dropped = count_reasons([*loaded.dropped, *unpaired, *encoded.dropped])
-    if not encoded.examples:
-        raise DataError(f"{source}: no usable preference pair ({dropped})")
-    reading = Reading(longest=max(map(longest_row, encoded.examples)), bf16=False)
-    scorer = Scorer(settings.batch_size, reading, should_stop=lambda: False)
-    own = scorer.token_logps(model.model.train(False), encoded.examples, "policy log-probs")
-    other = own
-    if reference:
-        anchor = load_policy(reference, settings.loading).model.train(False)
-        other = scorer.token_logps(anchor, encoded.examples, "reference log-probs")
-    margins = held_out_margins(encoded.examples, own, other)
-    kinds = MARGINS if reference else MARGINS[:2]
-    document = {
-        "policy": policy,
-        "data": source,
-        "format": loaded.format,
-        "num_in": len(loaded.items) + len(loaded.dropped),
-        "num_out": len(encoded.examples),
-        "dropped": dropped,
-        **{kind: with_intervals(asdict(preference_accuracy(getattr(margins, kind)))) for kind in kinds},
-    }
-    return titled("accuracy", document)
+    for alarm in (canary.alarm for canary in games.canaries if canary.alarm):
+        logger.warning("judge: %s", alarm)
+    return games
+
+
+def _second_sample(
+    folder: Path, task: Task, first: Sequence[ResponseGroup], opponent: Side, responding: Responding
+) -> Sequence[ResponseGroup]:
+    """Another response of the opponent to each prompt; none if it is a file with one response to some prompt."""
+    if not is_recorded(task.opponent):
+        once = replace(responding, generation=replace(responding.generation, num_responses=1))
+        asked = [group.prompt for group in first]
+        return fill_side(task.opponent, folder / SECOND_SAMPLE, "second sample", asked, once).groups
+    groups = {group.prompt.id: group for group in opponent.groups}
+    found = [groups[group.prompt.id] for group in first]
+    if any(len(group.responses) < 2 for group in found):
+        return ()
+    return [ResponseGroup(group.prompt, group.responses[1:2], group.prompt_token_ids) for group in found]

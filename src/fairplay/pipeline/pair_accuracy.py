@@ -1,0 +1,160 @@
+"""Accuracy of a model on preference pairs: how often it puts the chosen response above the rejected one.
+
+Left out: comparisons by a judge (`single_evaluation.py`). Floor 7. The folder has the layout of a run with one
+iteration; the margins of all pairs lie in it, so that two models can be compared pair by pair.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from fairplay.data.reading import read_examples
+from fairplay.errors import DataError, SettingsError
+from fairplay.evaluation.preference_accuracy import preference_accuracy
+from fairplay.models.encoding import encode_examples
+from fairplay.models.loading import load_policy
+from fairplay.models.settings import ModelSettings
+from fairplay.pipeline.checkpoint_stage import MARGINS
+from fairplay.pipeline.context import EVALUATION, count_reasons, data_digest
+from fairplay.pipeline.results import titled, with_intervals, write_results
+from fairplay.pipeline.sides import is_recorded
+from fairplay.records import Dropped
+from fairplay.storage.digests import content_digest
+from fairplay.storage.manifest import Manifest, stage_fingerprint
+from fairplay.storage.run_directory import RunDirectory, Stage, StageOutcome
+from fairplay.storage.settings_file import settings_document
+from fairplay.storage.tables import write_records
+from fairplay.training.held_out import held_out_margins
+from fairplay.training.plan import longest_row
+from fairplay.training.reading import Reading
+from fairplay.training.reference import Scorer
+
+MARGINS_NAME = "margins.parquet"
+NO_PAIRS = "no pairs"
+
+
+@dataclass(frozen=True)
+class AccuracySettings:
+    """How a model is scored on preference pairs.
+
+    Attributes:
+        loading: How models are loaded.
+        max_length, max_prompt_length: Longer pairs, in tokens, are left out and counted.
+        batch_size: Pairs that are scored together.
+    """
+
+    loading: ModelSettings = field(default_factory=ModelSettings)
+    max_length: int = 2048
+    max_prompt_length: int = 1024
+    batch_size: int = 8
+
+    def __post_init__(self) -> None:
+        for name in ("max_length", "max_prompt_length", "batch_size"):
+            if getattr(self, name) < 1:
+                raise SettingsError(f"{name}: {getattr(self, name)} is less than 1")
+
+
+@dataclass(frozen=True, slots=True)
+class PairMargin:
+    """How far one pair's chosen response is above the rejected one; see `PreferenceAccuracy`.
+
+    Attributes:
+        pair: The example's id, with its place among several pairs of the example.
+        logps, mean_logps: By summed log-prob, and per token; nats.
+        implicit_rewards: Against the reference; None without one.
+    """
+
+    pair: str
+    logps: float
+    mean_logps: float
+    implicit_rewards: float | None
+
+
+def evaluate_pairs(
+    policy: str,
+    reference: str,
+    source: str,
+    settings: AccuracySettings,
+    out: Path | None,
+    *,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> tuple[dict[str, Any], Path]:
+    """Share of preference pairs that a model orders as the annotator did.
+
+    Args:
+        policy: The model.
+        reference: Another model for the implicit reward (difference of log-ratios); empty for none.
+        source: Preference pairs.
+        settings: Loading and limits.
+        out: The folder for margins and results; None names one by the hash of all that decides them.
+        should_stop: Asked between batches; what was scored is lost then.
+
+    Returns:
+        Accuracy with its interval by summed log-probs, by mean log-probs, and by implicit reward if there is a
+        reference, as `results.json` in the folder has it; and the folder.
+
+    Raises:
+        DataError: If there is no usable pair.
+        Preempted: If `should_stop` said so.
+    """
+    for name in (policy, reference):
+        if name and is_recorded(name):
+            raise DataError(f"{name}: is a file, not a model folder", hint="--data measures models only")
+    inputs = {"data": data_digest(source), "policy": content_digest(policy)}
+    if reference:
+        inputs["reference"] = content_digest(reference)
+    stage = Stage(EVALUATION, 1, settings_document(settings), inputs)
+    fingerprint = stage_fingerprint(stage.name, stage.iteration, dict(stage.settings), dict(stage.inputs))
+    run = RunDirectory(out or Path("runs") / f"accuracy-{fingerprint[:10]}")
+    document = {"policy": policy, "reference": reference, "data": source, **settings_document(settings)}
+    with run.open(document, identity=lambda written: {"measures": "data" in written and "reference" in written}):
+        manifest = run.run_stage(stage, lambda folder: _fill(folder, policy, reference, source, settings, should_stop))
+        told = accuracy_document(policy, source, manifest)
+        write_results(run.path, told)
+    return told, run.path
+
+
+def accuracy_document(policy: str, source: str, manifest: Manifest) -> dict[str, Any]:
+    """The accuracy of a finished evaluation as `results.json` has it."""
+    counts = {"num_in": manifest.num_in, "num_out": manifest.num_out, "dropped": manifest.dropped}
+    results: Mapping[str, Any] = manifest.results
+    kinds = {kind: results[kind] for kind in MARGINS if kind in results}
+    document = {"policy": policy, "data": source, "format": results["format"], **counts, **with_intervals(kinds)}
+    return titled("accuracy", document)
+
+
+def _fill(
+    folder: Path,
+    policy: str,
+    reference: str,
+    source: str,
+    settings: AccuracySettings,
+    should_stop: Callable[[], bool],
+) -> StageOutcome:
+    loaded = read_examples(source)
+    model = load_policy(policy, settings.loading)
+    with_pairs = [example for example in loaded.items if example.pairs]
+    unpaired = [Dropped(example.id, NO_PAIRS) for example in loaded.items if not example.pairs]
+    encoded = encode_examples(
+        model.tokenizer, with_pairs, max_length=settings.max_length, max_prompt_length=settings.max_prompt_length
+    )
+    dropped = count_reasons([*loaded.dropped, *unpaired, *encoded.dropped])
+    if not encoded.examples:
+        raise DataError(f"{source}: no usable preference pair ({dropped})")
+    reading = Reading(longest=max(map(longest_row, encoded.examples)), bf16=False)
+    scorer = Scorer(settings.batch_size, reading, should_stop=should_stop)
+    own = scorer.token_logps(model.model.train(False), encoded.examples, "policy log-probs")
+    other = own
+    if reference:
+        anchor = load_policy(reference, settings.loading).model.train(False)
+        other = scorer.token_logps(anchor, encoded.examples, "reference log-probs")
+    margins = held_out_margins(encoded.examples, own, other)
+    names = [f"{one.example.id}#{place}" for one in encoded.examples for place, _ in enumerate(one.example.pairs)]
+    rewards = margins.implicit_rewards.tolist() if reference else [None] * len(names)
+    columns = zip(names, margins.logps.tolist(), margins.mean_logps.tolist(), rewards, strict=True)
+    write_records(folder / MARGINS_NAME, [PairMargin(*row) for row in columns], PairMargin)
+    kinds = MARGINS if reference else MARGINS[:2]
+    accuracies = {kind: asdict(preference_accuracy(getattr(margins, kind))) for kind in kinds}
+    num_in = len(loaded.items) + len(loaded.dropped)
+    return StageOutcome(num_in, len(encoded.examples), dropped, {"format": loaded.format, **accuracies})
