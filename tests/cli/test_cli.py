@@ -28,6 +28,7 @@ def test_help_names_every_verb(capsys):
         "select",
         "train",
         "evaluate",
+        "compare",
         "check",
         "objectives",
         "starter",

@@ -20,6 +20,7 @@ from fairplay.cli import (
     judge_verb,
     loop_verbs,
     stage_verbs,
+    trust_verbs,
 )
 from fairplay.errors import FairplayError, Preempted
 
@@ -33,7 +34,7 @@ app = typer.Typer(
 )
 INTERRUPTED = 130  # what shells report for Ctrl-C in a verb that has nothing to resume
 TOLD_BY_DEFAULT = ("fairplay.pipeline", "fairplay.starter")  # a line a stage; the bars tell the rest
-_EVALUATION = (answers_verb, judge_verb, alpaca_eval_verb, benchmark_verb)
+_EVALUATION = (answers_verb, judge_verb, alpaca_eval_verb, benchmark_verb, trust_verbs)
 for module in (loop_verbs, stage_verbs, *_EVALUATION, audit_verbs, data_verbs):
     module.register(app)
 

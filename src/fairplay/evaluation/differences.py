@@ -1,0 +1,168 @@
+"""Two evaluations on the same prompts: how win rate, length-controlled win rate and accuracy differ, prompt by prompt.
+
+Left out: which evaluations are compared (the pipeline), the tests themselves (`paired_tests.py`). Floor 5; pure.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fairplay.errors import DataError
+from fairplay.evaluation.columns import JudgementColumns, judgement_columns
+from fairplay.evaluation.intervals import (
+    NUM_IMAGINED,
+    bootstrap,
+    imagined_outcomes,
+    interval_from_draws,
+    mean_interval,
+    wilson_interval,
+)
+from fairplay.evaluation.length_control import LengthDesign, fit_length_model, length_design
+from fairplay.evaluation.paired_tests import PairedDifference, paired_difference
+from fairplay.evaluation.win_rates import compare_judgements
+from fairplay.records import Interval, Judgement
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class OutcomeCounts:
+    """Prompts (or pairs) on which the second did better than the first, as well, and worse."""
+
+    wins: int
+    ties: int
+    losses: int
+
+
+@dataclass(frozen=True, slots=True)
+class VerdictDifference:
+    """Two policies by one judge against one opponent, on the same prompts; differences are second minus first.
+
+    Attributes:
+        win_rate_before, win_rate_after: Of the first and of the second.
+        win_rate_change: Their paired difference with its sign-flip test.
+        lc_win_rate_before, lc_win_rate_after: At equal lengths, each by its own length model.
+        lc_win_rate_difference: Paired: both models are refitted in the same resamples of the prompts.
+        counts: By the mean win probability on each prompt.
+        length_before, length_after: Mean lengths of the two policies' responses.
+    """
+
+    win_rate_before: Interval
+    win_rate_after: Interval
+    win_rate_change: PairedDifference
+    lc_win_rate_before: Interval
+    lc_win_rate_after: Interval
+    lc_win_rate_difference: Interval
+    counts: OutcomeCounts
+    length_before: float
+    length_after: float
+
+
+@dataclass(frozen=True, slots=True)
+class AccuracyDifference:
+    """Two policies on the same preference pairs; the test is McNemar's where no margin is 0.
+
+    Attributes:
+        accuracy_before, accuracy_after: Shares of pairs ordered as the annotator did, ties half.
+        accuracy_change: Second minus first.
+        counts: Pairs that only the second orders right, that both do or neither, that only the first does.
+    """
+
+    accuracy_before: Interval
+    accuracy_after: Interval
+    accuracy_change: PairedDifference
+    counts: OutcomeCounts
+
+
+def verdict_difference(
+    before: Sequence[Judgement], after: Sequence[Judgement], *, seed: int, num_bootstrap: int
+) -> VerdictDifference:
+    """Compare two evaluations that have the same prompts.
+
+    Args:
+        before, after: Judgements of the two policies.
+        seed: Seed of resamples and flips.
+        num_bootstrap: Resamples of whole prompts.
+
+    Raises:
+        DataError: If the prompts are not the same, or as `judgement_columns`.
+    """
+    one, other = judgement_columns(before), judgement_columns(after)
+    if one.prompt_ids != other.prompt_ids:
+        raise DataError("the two evaluations have not the same prompts")
+    scores = one.prompt_scores(), other.prompt_scores()
+    rates = [mean_interval(side, centre=0.5, limit=0.5, seed=seed, num_bootstrap=num_bootstrap) for side in scores]
+    controlled = _length_controlled(one, other, seed=seed, num_bootstrap=num_bootstrap)
+    return VerdictDifference(
+        win_rate_before=rates[0],
+        win_rate_after=rates[1],
+        win_rate_change=compare_judgements(before, after, seed=seed, num_bootstrap=num_bootstrap),
+        lc_win_rate_before=controlled[0],
+        lc_win_rate_after=controlled[1],
+        lc_win_rate_difference=controlled[2],
+        counts=_counts(scores[1] - scores[0]),
+        length_before=float(one.prompt_means(one.policy_lengths).mean()),
+        length_after=float(other.prompt_means(other.policy_lengths).mean()),
+    )
+
+
+def accuracy_difference(
+    before: Mapping[str, float], after: Mapping[str, float], *, seed: int, num_bootstrap: int
+) -> AccuracyDifference:
+    """Compare two policies by the margins that they give to the same pairs.
+
+    Args:
+        before, after: Pair -> margin of the chosen response over the rejected one; the same pairs.
+        seed: Seed of resamples and flips.
+        num_bootstrap: Resamples of the pairs.
+
+    Raises:
+        DataError: If the pairs are not the same, there are none, or a margin is not finite.
+    """
+    if before.keys() != after.keys():
+        raise DataError("the two evaluations have not the same pairs")
+    names = sorted(before)
+    outcomes = [0.5 * (1 + np.sign(np.array([side[name] for name in names]))) for side in (before, after)]
+    change = paired_difference(*outcomes, seed=seed, num_bootstrap=num_bootstrap)
+    shares = [wilson_interval(float(side.sum()), len(names)) for side in outcomes]
+    return AccuracyDifference(shares[0], shares[1], change, _counts(outcomes[1] - outcomes[0]))
+
+
+def _counts(differences: Floats) -> OutcomeCounts:
+    return OutcomeCounts(int((differences > 0).sum()), int((differences == 0).sum()), int((differences < 0).sum()))
+
+
+def _length_controlled(
+    before: JudgementColumns, after: JudgementColumns, *, seed: int, num_bootstrap: int
+) -> tuple[Interval, Interval, Interval]:
+    """LC win rates and their difference; the imagined prompts are those that widen the difference most."""
+    outcomes = [imagined_outcomes(side.prompt_scores(), centre=0.5, limit=0.5) for side in (before, after)]
+    designs = [_with_imagined(before, outcomes[0][::-1]), _with_imagined(after, outcomes[1])]
+
+    def statistics(counts: Floats) -> Floats:
+        one, other = (fit_length_model(design, counts).lc_win_rates for design in designs)
+        return np.stack([one, other, other - one], axis=1)
+
+    seen = np.ones((1, before.num_prompts + NUM_IMAGINED))
+    seen[:, before.num_prompts :] = 0
+    values = statistics(seen)[0]
+    draws = bootstrap(statistics, num_prompts=before.num_prompts, num_bootstrap=num_bootstrap, seed=seed)
+    first, second, difference = (
+        interval_from_draws(float(value), column, num_prompts=before.num_prompts)
+        for value, column in zip(values, draws.T, strict=True)
+    )
+    return first, second, difference
+
+
+def _with_imagined(columns: JudgementColumns, outcomes: Floats) -> LengthDesign:
+    """The length model's rows with the bootstrap's two imagined prompts, at equal lengths."""
+    design = length_design(columns)
+    return LengthDesign(
+        win_probs=np.concatenate([design.win_probs, outcomes]),
+        gaps=np.concatenate([design.gaps, np.zeros(NUM_IMAGINED)]),
+        prompt_index=np.concatenate([design.prompt_index, columns.num_prompts + np.arange(NUM_IMAGINED)]),
+        row_weights=np.concatenate([design.row_weights, np.ones(NUM_IMAGINED)]),
+        scale=design.scale,
+    )
