@@ -3,6 +3,8 @@
 Left out: the stages of a run (`stages.py`), offline training (`offline.py`). Floor 7.
 """
 
+import json
+import logging
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -37,13 +39,14 @@ from fairplay.preferences.win_rates import win_rates
 from fairplay.records import Dropped, PreferenceGroup, Prompt, ResponseGroup
 from fairplay.seeds import stable_seed
 from fairplay.storage.atomic import disk_errors, write_atomic
-from fairplay.storage.digests import content_digest, sha256_value
+from fairplay.storage.digests import content_digest
 from fairplay.storage.locking import LOCK_NAME, lock
-from fairplay.storage.settings_file import settings_document
+from fairplay.storage.settings_file import settings_difference, settings_document
 from fairplay.storage.shards import part_path, read_dropped, read_parts, run_sharded
 
+logger = logging.getLogger(__name__)
 SHARD_SIZE = 64  # prompts that are committed together; a kill loses at most these
-_FINGERPRINT_NAME = "fingerprint"
+_DECISIVE_NAME = "decisive.json"
 
 
 def generate_file(
@@ -237,14 +240,15 @@ def make_parent(output: Path) -> None:
 def _shards_beside(output: Path, decisive: Mapping[str, Any]) -> Iterator[Path]:
     """A hidden folder for the shards of an output: removed where the work ends well, or is stopped before any is done.
 
-    Shards of an earlier call are found in it if what decides their content is the same; else they are removed.
+    Shards of an earlier call are found in it if what decides their content is the same; else they are removed, and a
+    warning says what has changed.
     """
     make_parent(output)
     folder = output.with_name(f".{output.name}.shards")
     with disk_errors(folder):
         folder.mkdir(exist_ok=True)
     with lock(folder):
-        _forget_stale(folder, sha256_value([SHARD_SIZE, dict(decisive)]))
+        _forget_stale(folder, {"shard_size": SHARD_SIZE, **decisive})
         is_done = False
         try:
             yield folder
@@ -254,15 +258,20 @@ def _shards_beside(output: Path, decisive: Mapping[str, Any]) -> Iterator[Path]:
                 shutil.rmtree(folder)
 
 
-def _forget_stale(folder: Path, fingerprint: str) -> None:
-    marker = folder / _FINGERPRINT_NAME
-    if marker.is_file() and marker.read_text(encoding="utf-8") == fingerprint:
+def _forget_stale(folder: Path, decisive: Mapping[str, Any]) -> None:
+    marker = folder / _DECISIVE_NAME
+    wanted = json.loads(json.dumps(decisive))
+    before = json.loads(marker.read_bytes()) if marker.is_file() else {}
+    if before == wanted:
         return
+    if before:
+        changed = "; ".join(settings_difference(before, wanted))
+        logger.warning("%s: shards of an earlier call are made anew: %s", folder, changed)
     with disk_errors(folder):
         for path in folder.iterdir():
             if path.name != LOCK_NAME:
                 path.unlink()
-    write_atomic(marker, fingerprint)
+    write_atomic(marker, json.dumps(wanted))
 
 
 def _identity(oracle: OracleSettings) -> dict[str, Any]:

@@ -150,7 +150,7 @@ class RunDirectory:
             if not _is_copied(folder):
                 _refuse_stale(folder, manifest, stage)
             _discard(folder)
-        _prepare(folder, fingerprint)
+        _prepare(folder, fingerprint, stage)
         started = time.monotonic()
         with full_disk(folder):
             outcome = fill(folder)
@@ -249,18 +249,29 @@ def _discard(folder: Path) -> None:
         shutil.rmtree(folder)
 
 
-def _prepare(folder: Path, fingerprint: str) -> None:
+def _prepare(folder: Path, fingerprint: str, stage: Stage) -> None:
+    """An empty folder, or one with half-done work of the same settings and inputs; that of others is never counted."""
     started = folder / _STARTED_NAME
-    if folder.exists() and not (started.is_file() and json.loads(started.read_bytes()) == fingerprint):
-        _discard(folder)  # half-done work of other settings, never finished, never counted
+    before = json.loads(started.read_bytes()) if started.is_file() else {}
+    before = before if isinstance(before, dict) else {}  # a release before wrote a fingerprint alone
+    if folder.exists() and before.get("fingerprint") != fingerprint:
+        if before:
+            changed = "; ".join(_changes(before, stage))
+            logger.warning("%s: half-done with other settings or inputs, made anew: %s", folder, changed)
+        _discard(folder)
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    write_atomic(started, json.dumps(fingerprint))
+    about = {"fingerprint": fingerprint, "settings": dict(stage.settings), "inputs": dict(stage.inputs)}
+    write_atomic(started, json.dumps(about))
+
+
+def _changes(before: Mapping[str, Any], stage: Stage) -> list[str]:
+    old = {name: before[name] for name in ("settings", "inputs")}
+    return settings_difference(old, {"settings": dict(stage.settings), "inputs": dict(stage.inputs)})
 
 
 def _refuse_stale(folder: Path, manifest: Manifest, stage: Stage) -> None:
-    old = {"settings": manifest.settings, "inputs": manifest.inputs}
-    changed = settings_difference(old, {"settings": dict(stage.settings), "inputs": dict(stage.inputs)})
+    changed = _changes({"settings": manifest.settings, "inputs": manifest.inputs}, stage)
     raise SettingsError(
         f"{folder}: finished with other settings or inputs:\n  " + "\n  ".join(changed),
         hint="undo the change to resume, add --fork to start a new run beside it, or choose --out",
