@@ -186,3 +186,16 @@ def test_a_reward_that_is_no_number_is_refused_naming_the_prompt(tmp_path):
     oracle.model.score.weight.data.fill_(float("nan"))
     with pytest.raises(DataError, match="prompt p0: the score of response 0 is nan"):
         oracle.pair_logits(make_groups(2))
+
+
+def test_the_block_on_the_page_keeps_a_fitted_temperature(tmp_path, monkeypatch):
+    page = (Path(__file__).parents[2] / "docs" / "oracles.md").read_text()
+    block = page.split("```python\n")[1].split("```")[0]
+    folder = save_reward_model(tmp_path / "my-reward-model")
+    monkeypatch.chdir(tmp_path)
+    groups = make_groups(12)
+    scores = [tuple(len(response.text) for response in group.responses) for group in groups]
+    exec(block, {"groups": groups, "scores": scores})
+    kept = json.loads((folder / "oracle.json").read_text())["temperature"]
+    assert build(folder).temperature == kept
+    assert kept != 1.0

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from dataclasses import FrozenInstanceError, dataclass
+from pathlib import Path
 
 import pytest
 
@@ -110,3 +111,11 @@ def test_settings_load_no_torch():
     code = "import sys, fairplay.oracles.settings; print('torch' in sys.modules, 'transformers' in sys.modules)"
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert told == "False False\n"
+
+
+def test_the_page_has_a_section_and_a_row_for_every_kind():
+    page = (Path(__file__).parents[2] / "docs" / "oracles.md").read_text()
+    for kind in KINDS:
+        assert f"\n### `{kind}`\n" in page
+        assert f"| [`{kind}`](#{kind}) |" in page
+        assert f"oracle.kind={kind}" in page

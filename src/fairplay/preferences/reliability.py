@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 from fairplay.errors import DataError
-from fairplay.preferences.calibration import fit_temperature
+from fairplay.preferences.calibration import fit_score_temperature
 from fairplay.preferences.win_matrix import group_logits, symmetric_logits
 from fairplay.records import PreferenceGroup
 
@@ -77,7 +77,7 @@ def reliability(winner_logits: NDArray[np.floating], *, temperature: float) -> R
     Source: Brier 1950; Guo et al. 2017, arXiv:1706.04599 (expected calibration error).
     """
     logits = np.asarray(winner_logits, dtype=np.float64)
-    fitted = fit_temperature(logits)
+    fitted = fit_score_temperature(logits)
     probs = expit(logits / temperature)
     confidence = np.maximum(probs, 1 - probs)
     right = np.where(logits == 0, 0.5, logits > 0)
