@@ -96,7 +96,9 @@ def _page(document: Mapping[str, Any], out: Path) -> dict[str, Any]:
         page["win rate"] = f"withheld: {document['headline_withheld']}"
     else:
         page["win rate"] = rate(told["win_rate"], told["win_rate_ci"])
-        page["at equal lengths"] = rate(told["lc_win_rate"], told["lc_win_rate_ci"])
+        known = document["headline"]["lc_win_rate"] is not None
+        equal = rate(told["lc_win_rate"], told["lc_win_rate_ci"]) if known else "withheld: hardly any lengths are alike"
+        page["at equal lengths"] = equal
     page["whatever the missing say"] = f"{100 * bounds['low']:.1f} to {100 * bounds['high']:.1f} %"
     if "style_control" in document:
         control = document["style_control"]

@@ -99,7 +99,7 @@ def judge_files(
     with lock(folder):
         judge = _judge(protocol, settings, folder)
         with judge.client:
-            played = play(pairs, judge, orders=orders, seed=task.seed, should_stop=should_stop)
+            played = play(pairs, judge, orders=orders, seed=task.seed, posts=protocol.posts, should_stop=should_stop)
             accounting = judge.client.accounting()
         names = (_name(task.outputs), _name(task.baseline), judge_name(task.protocol, judge))
         rows = annotation_rows(
@@ -119,7 +119,12 @@ def judge_files(
         document = titled(
             "judging",
             {
-                "protocol": {"name": task.protocol, "title": protocol.title, "source": protocol.source},
+                "protocol": {
+                    "name": task.protocol,
+                    "title": protocol.title,
+                    "source": protocol.source,
+                    "published_opponent": protocol.opponent,
+                },
                 "asked": asked_document(judge, settings.judge, orders=orders, seed=task.seed),
                 **with_intervals(told),
                 "account": account_document(accounting),
@@ -140,7 +145,11 @@ def estimate_files(task: Task, settings: JudgeFilesSettings, folder: Path) -> di
         folder.mkdir(parents=True, exist_ok=True)
     judge = _judge(protocol, settings, folder)
     with judge.client:
-        questions = [question for games in questions_of(pairs, orders, seed=task.seed) for _, question in games]
+        questions = [
+            question
+            for games in questions_of(pairs, orders, seed=task.seed, posts=protocol.posts)
+            for _, question in games
+        ]
         estimate = judge.client.estimate([judge.request(question) for question in questions])
     return {
         "pairs": len(pairs),

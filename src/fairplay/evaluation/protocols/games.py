@@ -109,16 +109,32 @@ def _by_messages(groups: Sequence[ResponseGroup], side: str) -> dict[tuple[Messa
     return found
 
 
-def questions_of(pairs: Sequence[Pair], orders: str, *, seed: int) -> list[list[tuple[bool, PairQuestion]]]:
-    """For each pair its games: whether the policy is shown first, and the question."""
+def post_of(text: str) -> str:
+    """The post in a TL;DR prompt: what stands between "POST:" and the "TL;DR:" at its end; other prompts as they are.
+
+    Source: the authors of DPO show their judge the post without subreddit and title.
+    """
+    return text.partition("POST:")[2 if "POST:" in text else 0].strip().removesuffix("TL;DR:").strip()
+
+
+def questions_of(
+    pairs: Sequence[Pair], orders: str, *, seed: int, posts: bool = False
+) -> list[list[tuple[bool, PairQuestion]]]:
+    """For each pair its games: whether the policy is shown first, and the question.
+
+    Args:
+        pairs, orders, seed: As for `play`.
+        posts: Whether of a prompt the judge sees the post alone, see `post_of`.
+    """
     asked = []
     for pair in pairs:
         games: list[tuple[bool, PairQuestion]] = []
         if not pair.same_text:
             text = conversation_text(pair.prompt.messages)
+            seen = Prompt(pair.prompt.id, (Message("user", post_of(text)),)) if posts else pair.prompt
             for first in policy_first(orders, text, pair.prompt.id, pair.sample, seed=seed):
                 shown = (pair.policy.text, pair.opponent.text) if first else (pair.opponent.text, pair.policy.text)
-                games.append((first, PairQuestion(pair.prompt, *shown)))
+                games.append((first, PairQuestion(seen, *shown)))
         asked.append(games)
     return asked
 
@@ -129,6 +145,7 @@ def play(
     *,
     orders: str,
     seed: int,
+    posts: bool = False,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> tuple[PlayedPair, ...]:
     """Have the judge compare every pair.
@@ -138,9 +155,10 @@ def play(
         judge: Who compares.
         orders: A name in `orders.ORDERS`.
         seed: Of the run.
+        posts: See `questions_of`.
         should_stop: See `PairJudge.ask`.
     """
-    asked = questions_of(pairs, orders, seed=seed)
+    asked = questions_of(pairs, orders, seed=seed, posts=posts)
     verdicts = iter(judge.ask([question for games in asked for _, question in games], should_stop=should_stop))
     return tuple(
         PlayedPair(pair, tuple(Game(first, next(verdicts)) for first, _ in games))

@@ -71,10 +71,14 @@ def protocol_document(
     )
     if orders != "both":
         result |= dict.fromkeys(POSITION_KEYS)
+        result["statistics"] = result["statistics"] | {"first_position_bias": None}
         result["statistics"]["first_position_bias"] = None
     withheld = share > DROPPED_LIMIT
+    headline = {"win_rate": result["win_rate"], "lc_win_rate": result["lc_win_rate"]}
+    if result["statistics"]["lc_extrapolates"]:
+        headline["lc_win_rate"] = None
     return {
-        "headline": None if withheld else {"win_rate": result["win_rate"], "lc_win_rate": result["lc_win_rate"]},
+        "headline": None if withheld else headline,
         "headline_withheld": f"{100 * share:.1f} % of the pairs have no verdict" if withheld else "",
         "partial": any(item.reason == CAP_REACHED for item in missing),
         "missing_share": share,

@@ -21,12 +21,13 @@ class Protocol:
         title: What it is called.
         template: Name of its template; empty where the user names one.
         orders: In which orders pairs may be shown, names in `orders.ORDERS`; the first is the default.
-        opponent: Whom the policy is compared with.
+        opponent: Whom the policy is compared with where the protocol was published.
         source: Where it is written down.
         single: Whether every prompt has one response of each side.
         reader: Reads replies instead of the template's own reading; it needs log-probs.
         strong: Labels that count three times in the protocol's own score.
         style_control: Whether the win rate at equal style is reported.
+        posts: Whether prompts are posts to be summarised, of which the judge sees the post alone.
     """
 
     title: str
@@ -38,6 +39,7 @@ class Protocol:
     reader: Read | None = None
     strong: tuple[str, ...] = ()
     style_control: bool = False
+    posts: bool = False
 
 
 _DPO = "Rafailov et al. 2023, arXiv:2305.18290, appendix C.2; both orders: Lu et al. 2024, arXiv:2406.10957"
@@ -55,8 +57,8 @@ PROTOCOLS: Mapping[str, Protocol] = MappingProxyType(
             reader=read_official,
         ),
         "hh": Protocol("HH single-turn dialogue", "hh", ("random", "both"), _SFT, _DPO),
-        "tldr-s": Protocol("TL;DR summaries, prompt (S)", "tldr-s", ("random", "both"), _SFT, _DPO),
-        "tldr-c": Protocol("TL;DR summaries, prompt (C)", "tldr-c", ("random", "both"), _SFT, _DPO),
+        "tldr-s": Protocol("TL;DR summaries, prompt (S)", "tldr-s", ("random", "both"), _SFT, _DPO, posts=True),
+        "tldr-c": Protocol("TL;DR summaries, prompt (C)", "tldr-c", ("random", "both"), _SFT, _DPO, posts=True),
         "arena-hard": Protocol(
             "in the form of Arena-Hard",
             "arena-hard",
