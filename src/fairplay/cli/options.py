@@ -16,7 +16,12 @@ class Format(StrEnum):
 
 
 FORMAT = typer.Option(Format.table, "--format", help="Print results as a table, or as JSON on stdout.")
-SET = typer.Option([], "--set", metavar="KEY=VALUE", help="Override a setting, such as training.learning_rate=1e-6.")
+SET = typer.Option(
+    [],
+    "--set",
+    metavar="KEY=VALUE",
+    help="Override a setting, such as training.learning_rate=1e-6; or lay a file over it: @FILE.",
+)
 NPROC = typer.Option(
     1,
     "--nproc-per-node",

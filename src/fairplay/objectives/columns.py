@@ -228,18 +228,19 @@ class MeanLogratio:
 
 @dataclass(frozen=True)
 class Plus:
-    """A constant plus a column."""
+    """A column, or a number, plus a column, `scale` times."""
 
-    constant: float
-    column: "StatisticGap"
+    first: Column
+    second: "StatisticGap | StatisticTotal"
+    scale: float = 1.0
 
     @property
     def needs(self) -> frozenset[str]:
-        """What the column needs."""
-        return self.column.needs
+        """What both columns need."""
+        return self.second.needs | getattr(self.first, "needs", frozenset())
 
     def __call__(self, comparisons: Comparisons) -> Tensor:
-        return self.constant + self.column(comparisons)
+        return value_of(self.first, comparisons) + self.scale * self.second(comparisons)
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ from fairplay.training.guard import check_objective
 from fairplay.training.trainable import check_settings as check_training
 
 logger = logging.getLogger(__name__)
-NOT_MADE_BY_SELF_PLAY = frozenset({"scores", "ordered scores"})
+NOT_MADE_BY_SELF_PLAY = frozenset({"ordered scores"})
 ITERATION_STAGES = (
     prompts_stage,
     responses_stage,

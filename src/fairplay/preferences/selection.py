@@ -48,14 +48,16 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class _Standing:
-    """A judged group: the indices of its different texts, P(i beats j) [K, K], win rates [K], a seed for draws.
+    """A judged group: the indices of its different texts, P(i beats j) [K, K], mean logits of beating the others [K],
+    win rates [K], a seed for draws.
 
-    P is NaN where two responses were not compared; a rate is the mean over those that were.
+    P is NaN where two responses were not compared; means are over those that were.
     """
 
     prompt_id: str
     different: tuple[int, ...]
     win_probs: NDArray[np.float64]
+    scores: NDArray[np.float64]
     win_rates: NDArray[np.float64]
     seed: int
 
@@ -85,7 +87,8 @@ def select_examples(
         seed: The run's seed; draws of `best-random` and `nash-weighted` depend on it and on the prompt's id only.
 
     Returns:
-        Examples that carry the win rates of the responses they keep and mark one (chosen, rejected) pair each; with
+        Examples that carry the win rates of the responses they keep, as `scores` the mean logits (over T) with which
+        these beat the prompt's others, and mark one (chosen, rejected) pair each; with
         ids of the prompt, or `<prompt>#0`, `<prompt>#1`, ... where `num_pairs` is more than 1. And what was dropped.
 
     Raises:
@@ -119,7 +122,8 @@ def select_examples(
 
 
 def _standing(preferences: PreferenceGroup, settings: SelectionSettings, *, temperature: float, seed: int) -> _Standing:
-    probs = win_matrix(group_logits(preferences), rule=settings.rule, temperature=temperature)
+    logits = group_logits(preferences)
+    probs = win_matrix(logits, rule=settings.rule, temperature=temperature)
     first_index: dict[str, int] = {}
     for index, response in enumerate(preferences.group.responses):
         first_index.setdefault(response.text, index)
@@ -127,9 +131,17 @@ def _standing(preferences: PreferenceGroup, settings: SelectionSettings, *, temp
         prompt_id=preferences.group.prompt.id,
         different=tuple(first_index.values()),
         win_probs=probs,
+        scores=_mean_logits(logits) / temperature,
         win_rates=win_rates(probs, opponents=settings.opponents),
         seed=stable_seed(seed, "selection", preferences.group.prompt.id),
     )
+
+
+def _mean_logits(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Mean over the others of the logit of beating them, both orders averaged; [K], over the pairs that were compared."""
+    duels = (logits - logits.T) / 2
+    np.fill_diagonal(duels, np.nan)
+    return np.asarray(np.nanmean(duels, axis=1))
 
 
 def _best_worst(standing: _Standing, num_pairs: int) -> list[Candidate]:
@@ -212,6 +224,7 @@ def _whole_example(
         responses=group.responses,
         pairs=((best_worst.chosen, best_worst.rejected),),
         win_rates=tuple(float(rate) for rate in standing.win_rates),
+        scores=tuple(float(score) for score in standing.scores),
         prompt_token_ids=group.prompt_token_ids,
     )
 
@@ -227,5 +240,6 @@ def _pair_example(
         responses=tuple(group.responses[i] for i in kept),
         pairs=((0, 1),),
         win_rates=tuple(float(standing.win_rates[i]) for i in kept),
+        scores=tuple(float(standing.scores[i]) for i in kept),
         prompt_token_ids=group.prompt_token_ids,
     )

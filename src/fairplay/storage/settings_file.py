@@ -79,13 +79,20 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def apply_overrides(document: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
-    """The document with `key.inner=value` overrides put in; values are read as YAML.
+    """The document with `key.inner=value` overrides put in, and files laid over it (`@FILE`); values are read as YAML.
+
+    A file's mappings are merged into the document's, key by key; one that says its `name` or `kind` replaces the other,
+    whose keys belong to another objective or oracle.
 
     Raises:
-        SettingsError: If an override is not of the form key=value, or goes through something that is no mapping.
+        SettingsError: If an override is not of the form key=value, or goes through something that is no mapping, or a
+            file can't be read.
     """
     result: dict[str, Any] = _deep_copy(document)
     for override in overrides:
+        if override.startswith("@"):
+            _lay_over(result, read_yaml(Path(override[1:]).expanduser()))
+            continue
         key, equals, raw = override.partition("=")
         if not equals or not key:
             raise SettingsError(f"--set {override}: expected key=value")
@@ -100,6 +107,15 @@ def apply_overrides(document: Mapping[str, Any], overrides: Sequence[str]) -> di
             place = inner
         place[last] = parse_yaml(f"value: {raw}", f"--set {override}")["value"]
     return result
+
+
+def _lay_over(below: dict[str, Any], above: Mapping[str, Any]) -> None:
+    for key, value in above.items():
+        there = below.get(key)
+        if isinstance(value, Mapping) and isinstance(there, dict) and not {"name", "kind"} & set(value):
+            _lay_over(there, value)
+        else:
+            below[key] = _deep_copy(value)
 
 
 def _deep_copy(value: Any) -> Any:

@@ -62,6 +62,26 @@ ROWS = (
         elsewhere="The authors' code learns from the best and the worst response only, and clips at 10 as here.",
     ),
     Row(
+        "nash_md",
+        "Nash-MD's update as a regression",
+        "Munos et al. 2023, arXiv:2312.00886, its tabular step",
+        "mean over i of (u_i - eta (P_i - 1/2) - eta tau m_i)^2, m = log mu - log pi_t of the response",
+        (SPPO_ETA, Parameter("tau", 0.0001, "tau eta is the share of the anchor; 0.1 here", NON_NEGATIVE)),
+        lambda eta, tau: Objective(
+            comparison=Each(),
+            terms=(
+                Term(
+                    CHOSEN,
+                    square,
+                    offset=Plus(WinRateTarget(eta), StatisticTotal("anchor_logratios"), eta * tau),
+                ),
+            ),
+        ),
+        remark=f"{ANCHOR_MODEL} The step is log pi = (1 - eta tau) log pi_t + eta tau log mu + eta P, up to a constant. "
+        "The paper's opponent is the mixture of pi_t and mu; here it is whoever P was measured against, pi_t in a run. "
+        "tau = 0 is SPPO.",
+    ),
+    Row(
         "general_preference",
         "GPO (general preference optimisation)",
         "Zhang et al. 2024, arXiv:2410.02197",
