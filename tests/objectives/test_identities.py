@@ -40,6 +40,7 @@ SAME = (
     ("dr_dpo", {**BETA, "beta_prime": 1e7}, "dpo", BETA, 1.0),
     ("chi_po", {**BETA, "limit": 1e-12}, "chi_po", {**BETA, "limit": 2e-12}, 1.0),
     ("rspo", {"eta": 3.0, "lam_f": 0.0, "lam_r": 0.0}, "sppo", {"eta": 3.0}, 1.0),
+    ("nash_md", {"eta": 3.0, "tau": 0.0}, "sppo", {"eta": 3.0}, 1.0),
     ("rrhf", {"lam": 0.0}, "rrhf_rank", {}, 1.0),
     ("mpo", {**BETA, "preference": 1.0, "quality": 0.0, "generation": 0.0}, "dpo", BETA, 1.0),
     ("mpo", {**BETA, "preference": 0.0, "quality": 2.0, "generation": 0.0}, "bco_pair", BETA, 2.0),
@@ -193,3 +194,15 @@ def test_a_loss_diverges_as_a_straight_line_where_its_exponential_would_overflow
     gradient, output = token_gradient(build_objective("gpo_exponential", {}), far, batch_totals(far))
     assert output.loss.isfinite()
     assert gradient.isfinite().all()
+
+
+def test_nash_mds_regression_is_met_by_its_tabular_step():
+    """From a uniform pi_t: log pi = (1 - eta tau) log pi_t + eta tau log mu + eta (P - 1/2) is where the loss is 0."""
+    eta, tau = 3.0, 0.1
+    log_mu = torch.log(torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64))
+    still = torch.full((3,), -math.log(3), dtype=torch.float64)
+    won = torch.tensor([0.9, 0.2, 0.4], dtype=torch.float64)
+    step = (1 - eta * tau) * still + eta * tau * log_mu + eta * (won - 0.5)
+    batch = replace(every_response(step, still, {"anchor_logratios": log_mu - still}), columns={"win_rates": won})
+    assert loss_of("nash_md", {"eta": eta, "tau": tau}, batch) == pytest.approx(0.0, abs=1e-28)
+    assert loss_of("sppo", {"eta": eta}, batch) > 0.01

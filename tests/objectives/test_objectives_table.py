@@ -80,7 +80,7 @@ def test_regressions_are_those_with_targets():
     regressions = {name for name in OBJECTIVES if build_objective(name, {}).is_regression}
     assert regressions == {
         "ipo_sum", "ipo_mean", "sppo", "sppo_soft", "sppo_hard", "sppo_log_z", "cal_dpo", "gpo_squared", "inpo",
-        "general_preference", "rspo",
+        "general_preference", "nash_md", "rspo",
     }  # fmt: skip
 
 

@@ -10,19 +10,22 @@ from hypothesis import strategies as st
 from fairplay.errors import DataError, SettingsError
 from fairplay.preferences.selection import (
     ALL_EQUAL,
+    NOT_GIVEN,
     SELECTIONS,
     SMALL_MARGIN,
     TIE,
     TOO_FEW,
     Selection,
     select_examples,
+    select_given,
 )
-from fairplay.preferences.settings import KINDS, SelectionSettings
+from fairplay.preferences.settings import GIVEN, KINDS, SelectionSettings
 from fairplay.preferences.win_matrix import win_matrix
 from fairplay.preferences.win_rates import win_rates
 from fairplay.records import Dropped, Message, PreferenceGroup, Prompt, Response, ResponseGroup
 
-PAIR_KINDS = sorted(set(KINDS) - {"all"})
+JUDGED_KINDS = sorted(set(KINDS) - {GIVEN})
+PAIR_KINDS = sorted(set(JUDGED_KINDS) - {"all"})
 
 
 def judged(logits, texts: str | list[str] = "", prompt_id: str = "p") -> PreferenceGroup:
@@ -49,7 +52,7 @@ def texts_of(selection: Selection) -> list[tuple[str, ...]]:
     return [tuple(response.text for response in example.responses) for example in selection.examples]
 
 
-@given(st.data(), st.sampled_from(sorted(KINDS)), st.integers(2, 16))
+@given(st.data(), st.sampled_from(JUDGED_KINDS), st.integers(2, 16))
 def test_every_kind_keeps_responses_with_their_own_win_rates(data, kind, k):
     strengths = data.draw(st.lists(st.integers(-40, 40).map(lambda n: n / 8), min_size=k, max_size=k, unique=True))
     group = ranked(*strengths)
@@ -137,14 +140,14 @@ def test_nash_weighted_draws_by_the_weights_of_the_winner():
     assert alone == next(example for example in selection.examples if example.id == "p17")
 
 
-@pytest.mark.parametrize("kind", sorted(KINDS))
+@pytest.mark.parametrize("kind", JUDGED_KINDS)
 def test_a_group_of_equal_responses_is_dropped_and_counted(kind):
     selection = select(ranked(0.0, 0.0, 0.0, texts=["x"] * 3), ranked(1.0, 0.0, prompt_id="q"), kind=kind)
     assert selection.dropped == (Dropped("p", ALL_EQUAL),)
     assert [example.id for example in selection.examples] == ["q"]
 
 
-@pytest.mark.parametrize("kind", sorted(KINDS))
+@pytest.mark.parametrize("kind", JUDGED_KINDS)
 def test_a_tie_is_dropped_and_counted(kind):
     selection = select(ranked(0.7, 0.7, 0.7), kind=kind)
     assert selection == Selection((), (Dropped("p", TIE),))
@@ -185,13 +188,13 @@ def test_groups_of_different_size_are_welcome():
     assert [len(example.responses) for example in selection.examples] == list(range(2, 17))
 
 
-@pytest.mark.parametrize("kind", sorted(KINDS))
+@pytest.mark.parametrize("kind", JUDGED_KINDS)
 def test_one_response_is_refused_naming_the_prompt(kind):
     with pytest.raises(DataError, match="prompt p: preferences need at least 2 responses, there is 1"):
         select(ranked(0.0), kind=kind)
 
 
-@pytest.mark.parametrize("kind", sorted(KINDS))
+@pytest.mark.parametrize("kind", JUDGED_KINDS)
 def test_a_verdict_that_is_no_number_is_refused_naming_the_prompt(kind):
     with pytest.raises(DataError, match="prompt p: the pair logit"):
         select(judged([[0, np.nan], [0.0, 0]]), kind=kind)
@@ -203,7 +206,7 @@ def test_the_temperature_of_the_oracle_counts():
 
 
 def test_the_table_of_sentences_names_the_kinds_that_exist():
-    assert list(KINDS) == list(SELECTIONS)
+    assert [kind for kind in KINDS if kind != GIVEN] == list(SELECTIONS)
 
 
 @pytest.mark.parametrize(
@@ -224,3 +227,25 @@ def test_the_table_of_sentences_names_the_kinds_that_exist():
 def test_settings_that_can_not_be_met_are_refused(settings, message):
     with pytest.raises(SettingsError, match=message):
         SelectionSettings(**settings)
+
+
+def test_the_datas_own_response_is_chosen_over_one_that_the_policy_wrote():
+    groups = [ranked(2.0, 1.0, 0.0, prompt_id=name) for name in "abcdefgh"]
+    own = dict.fromkeys("abcdefg", "the data's")
+    found = select_given(groups, own, seed=0)
+    assert {example.responses[0].text for example in found.examples} == {"the data's"}
+    assert len({example.responses[1].text for example in found.examples}) > 1
+    assert [(item.id, item.reason) for item in found.dropped] == [("h", NOT_GIVEN)]
+    assert select_given(list(reversed(groups)), own, seed=0).examples[::-1] == found.examples
+    alone = judged([[0.0, 1.0], [0.0, 0.0]], ["the data's", "the data's"], prompt_id="a")
+    assert select_given([alone], own, seed=0).dropped[0].reason == ALL_EQUAL
+    with pytest.raises(SettingsError, match="data's own responses"):
+        select(ranked(1.0, 0.0), kind=GIVEN)
+
+
+def test_scores_are_mean_logits_of_beating_the_others_and_keep_a_circle_at_zero():
+    circle = [[0.0, 2.0, -2.0], [-2.0, 0.0, 2.0], [2.0, -2.0, 0.0]]
+    (example,) = select(judged(circle), ranked(3.0, 1.0, -1.0, prompt_id="q"), kind="all").examples[-1:]
+    assert example.scores == pytest.approx((3.0, 0.0, -3.0))
+    logits = np.array(circle)
+    assert (logits - logits.T).sum(axis=1).tolist() == [0, 0, 0]

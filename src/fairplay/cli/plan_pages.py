@@ -3,11 +3,12 @@
 Left out: the plan (`pipeline.planning`). Floor 8.
 """
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 from fairplay.cli.options import Format
 from fairplay.cli.printing import print_json, print_table
-from fairplay.errors import SettingsError
+from fairplay.errors import ServiceError, SettingsError
 from fairplay.pipeline.planning.wording import duration, size
 
 if TYPE_CHECKING:
@@ -33,7 +34,10 @@ def print_plan(settings: "RunSettings", output: Format, *, rates: "Rates | None"
     from fairplay.pipeline.loop import check_settings
     from fairplay.pipeline.planning.plan import Place, run_plan
 
-    check_settings(settings)
+    try:
+        check_settings(settings)
+    except ServiceError as error:  # a plan can be made without the hub; the run itself will ask for it
+        print(f"not checked: {error.message}", file=sys.stderr)
     name, _, number = hardware.partition(":")
     if number and not number.isdecimal():
         raise SettingsError(f"--hardware {hardware}: not NAME or NAME:N", hint="such as --hardware h100:8")

@@ -21,7 +21,8 @@ from fairplay.pipeline.planning.plan import Rates, write_plan
 from fairplay.pipeline.report_stage import write_run_report
 from fairplay.pipeline.results import run_results, write_results
 from fairplay.pipeline.settings import RunSettings, run_identity, split_objective
-from fairplay.pipeline.stages import examples_stage, preferences_stage, prompts_stage, responses_stage
+from fairplay.pipeline.stages import examples_stage, given_responses, preferences_stage, prompts_stage, responses_stage
+from fairplay.preferences.settings import GIVEN
 from fairplay.storage.locking import lock
 from fairplay.storage.manifest import refuse_damage
 from fairplay.storage.run_directory import SETTINGS_NAME, RunDirectory
@@ -60,6 +61,8 @@ def check_settings(settings: RunSettings) -> None:
     for oracle in (settings.oracle, settings.evaluation.judge):
         for place in oracle.sources().values():
             place.check()
+    if settings.selection.kind == GIVEN:
+        given_responses(settings.prompts.data)
     if settings.generation.num_responses < 2:
         raise SettingsError(
             f"generation.num_responses: {settings.generation.num_responses}; preferences need at least 2 responses",

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from fairplay.data.reading import read_prompts
+from fairplay.data.reading import read_examples, read_prompts
 from fairplay.errors import DataError
 from fairplay.generation.settings import decisive_settings
 from fairplay.models.settings import ModelSettings
@@ -26,7 +26,8 @@ from fairplay.pipeline.context import (
 )
 from fairplay.pipeline.settings import RunSettings
 from fairplay.preferences.audit import audit_preferences
-from fairplay.preferences.selection import select_examples
+from fairplay.preferences.selection import select_examples, select_given
+from fairplay.preferences.settings import GIVEN
 from fairplay.preferences.win_matrix import orders_read
 from fairplay.records import Dropped, PreferenceGroup, Prompt, ResponseGroup, TrainingExample
 from fairplay.seeds import stable_seed
@@ -61,6 +62,19 @@ def training_prompts(context: RunContext) -> tuple[list[Prompt], list[Dropped]]:
             seen.add(text)
             kept.append(prompt)
     return sorted(kept, key=lambda prompt: (stable_seed(settings.seed, "prompts", prompt.id), prompt.id)), dropped
+
+
+def given_responses(source: str) -> dict[str, str]:
+    """`prompt_text` -> the response that the data have for it: the chosen one of a pair, the first of several.
+
+    Raises:
+        DataError: If the data are prompts alone.
+    """
+    found: dict[str, str] = {}
+    for example in read_examples(source).items:
+        index = example.pairs[0][0] if example.pairs else 0
+        found.setdefault(prompt_text(example.prompt), example.responses[index].text)
+    return found
 
 
 def prompts_per_iteration(settings: RunSettings, num_usable: int) -> int:
@@ -194,7 +208,13 @@ def examples_stage(context: RunContext, iteration: int) -> Manifest:
         groups = read_parts(folder_in, PreferenceGroup)
         temperature = float(preferences.results["temperature"])
         seed = stable_seed(settings.seed, "selection", iteration)
-        selection = select_examples(groups, settings.selection, temperature=temperature, seed=seed)
+        if settings.selection.kind == GIVEN:
+            texts = given_responses(settings.prompts.data)
+            asked = [(group.group.prompt.id, texts.get(prompt_text(group.group.prompt))) for group in groups]
+            given = {prompt_id: text for prompt_id, text in asked if text is not None}
+            selection = select_given(groups, given, seed=seed)
+        else:
+            selection = select_examples(groups, settings.selection, temperature=temperature, seed=seed)
         dropped = count_reasons(selection.dropped)
         if not selection.examples:
             raise DataError(
@@ -207,4 +227,6 @@ def examples_stage(context: RunContext, iteration: int) -> Manifest:
     preferences = context.run.manifest(iteration, PREFERENCES)
     decisive = {"seed": settings.seed, "selection": settings_document(settings.selection)}
     inputs = {"preferences": preferences.content}
+    if settings.selection.kind == GIVEN:
+        inputs["data"] = context.data_digest(settings.prompts.data)
     return context.run.run_stage(Stage(EXAMPLES, iteration, decisive, inputs), fill)

@@ -11,18 +11,19 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
-from fairplay.errors import DataError
+from fairplay.errors import DataError, SettingsError
 from fairplay.lookup import lookup
 from fairplay.preferences.game import nash_mixture
-from fairplay.preferences.settings import SelectionSettings
+from fairplay.preferences.settings import GIVEN, SelectionSettings
 from fairplay.preferences.win_matrix import group_logits, win_matrix
 from fairplay.preferences.win_rates import win_rates
-from fairplay.records import Dropped, PreferenceGroup, TrainingExample
+from fairplay.records import Dropped, PreferenceGroup, Response, TrainingExample
 from fairplay.seeds import stable_seed
 
 ALL_EQUAL = "all responses are equal"
 TIE = "tie"
 SMALL_MARGIN = "margin below min_margin"
+NOT_GIVEN = "no response in the data"
 TOO_FEW = "too few different responses for num_pairs"
 
 NO_WEIGHT = 1e-6  # the linear program's winner is exact to less
@@ -93,7 +94,13 @@ def select_examples(
 
     Raises:
         DataError: If a group has fewer than 2 responses or logits that are not finite; the message names the prompt.
+        SettingsError: If the kind is `given-random`, for which there is `select_given`.
     """
+    if settings.kind == GIVEN:
+        raise SettingsError(
+            f"selection.kind: `{GIVEN}` learns from the data's own responses, which judged responses don't have",
+            hint="it is for `fairplay run`; offline, write pairs and use `fairplay train`",
+        )
     examples: list[TrainingExample] = []
     dropped: list[Dropped] = []
     for preferences in groups:
@@ -118,6 +125,40 @@ def select_examples(
                 examples.append(_whole_example(preferences, standing, candidates[number], example_id))
             else:
                 examples.append(_pair_example(preferences, standing, candidates[number], example_id))
+    return Selection(tuple(examples), tuple(dropped))
+
+
+def select_given(groups: Sequence[PreferenceGroup], given: Mapping[str, str], *, seed: int) -> Selection:
+    """Each prompt's own response in the data (chosen) with one that the policy wrote, drawn at random (rejected): SPIN.
+
+    Args:
+        groups: What the policy responded.
+        given: Prompt id -> the data's response.
+        seed: The run's seed; a draw depends on it and on the prompt's id only.
+
+    Returns:
+        One example a prompt; dropped are prompts without a response in the data, and those that the policy answers in
+        its very words.
+
+    Source: Chen et al. 2024, arXiv:2401.01335.
+    """
+    examples: list[TrainingExample] = []
+    dropped: list[Dropped] = []
+    for preferences in groups:
+        group = preferences.group
+        prompt_id = group.prompt.id
+        if prompt_id not in given:
+            dropped.append(Dropped(prompt_id, NOT_GIVEN))
+            continue
+        others = [response for response in group.responses if response.text != given[prompt_id]]
+        if not others:
+            dropped.append(Dropped(prompt_id, ALL_EQUAL))
+            continue
+        draw = Random(stable_seed(seed, "selection", prompt_id))  # noqa: S311 - a reproducible draw, no secret
+        pair = (Response(given[prompt_id]), draw.choice(others))
+        examples.append(
+            TrainingExample(prompt_id, group.prompt, pair, ((0, 1),), prompt_token_ids=group.prompt_token_ids)
+        )
     return Selection(tuple(examples), tuple(dropped))
 
 

@@ -16,8 +16,13 @@ KINDS: Mapping[str, str] = {
     "best-second": "the response with the highest win rate against the second highest (COMAL's released code)",
     "best-random": "the response with the highest win rate against others drawn at random",
     "top-margin": "the pairs of which the oracle is most sure",
+    "given-random": "the data's own response against one of the policy's, drawn at random (SPIN); the oracle has no "
+    "say, and `prompts.data` must have responses",
     "nash-weighted": "a response drawn from the von Neumann winner of the K against the one that it beats most surely",
 }
+
+GIVEN = "given-random"
+"""The kind that learns from the data's own responses."""
 
 SEVERAL_PAIRS = frozenset({"best-random", "top-margin", "nash-weighted"})
 """Kinds that can give more than one pair a prompt."""

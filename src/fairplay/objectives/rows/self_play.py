@@ -77,9 +77,9 @@ ROWS = (
                 ),
             ),
         ),
-        remark=f"{ANCHOR_MODEL} The step is log pi = (1 - eta tau) log pi_t + eta tau log mu + eta P, up to a constant. "
-        "The paper's opponent is the mixture of pi_t and mu; here it is whoever P was measured against, pi_t in a run. "
-        "tau = 0 is SPPO.",
+        remark=f"{ANCHOR_MODEL} The step is log pi = (1 - eta tau) log pi_t + eta tau log mu + eta P, but for a "
+        "constant. The paper's opponent is the mixture of pi_t and mu; here it is whoever P was measured against, "
+        "pi_t in a run. tau = 0 is SPPO.",
     ),
     Row(
         "general_preference",
