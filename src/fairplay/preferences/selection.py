@@ -179,7 +179,7 @@ def _standing(preferences: PreferenceGroup, settings: SelectionSettings, *, temp
 
 
 def _mean_logits(logits: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Mean over the others of the logit of beating them, both orders averaged; [K], over the pairs that were compared."""
+    """Mean logit of beating the others, both orders averaged, over the pairs that were compared; [K]."""
     duels = (logits - logits.T) / 2
     np.fill_diagonal(duels, np.nan)
     return np.asarray(np.nanmean(duels, axis=1))
