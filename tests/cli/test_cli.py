@@ -29,6 +29,7 @@ def test_help_names_every_verb(capsys):
         "train",
         "evaluate",
         "compare",
+        "verify",
         "check",
         "objectives",
         "starter",

@@ -1,4 +1,6 @@
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -6,13 +8,18 @@ import pytest
 from fairplay.errors import DataError, LockedError, Preempted, SettingsError
 from fairplay.pipeline.loop import rewrite_report, run_loop
 from fairplay.pipeline.stages import prompt_text
-from fairplay.records import PreferenceGroup, Prompt, ResponseGroup, TrainingExample
+from fairplay.pipeline.verifying import verify
+from fairplay.records import Judgement, PreferenceGroup, Prompt, ResponseGroup, TrainingExample
+from fairplay.storage.digests import sha256_file
 from fairplay.storage.locking import lock
+from fairplay.storage.manifest import read_manifest, write_manifest
 from fairplay.storage.run_directory import RunDirectory
 from fairplay.storage.shards import read_parts
-from fairplay.storage.tables import read_records
+from fairplay.storage.tables import read_records, write_records
 
 from .schema import check
+
+ROLES = ("judge", "oracle")
 
 
 def never():
@@ -82,6 +89,40 @@ def test_a_judge_that_made_the_preferences_and_loves_refusals_raises_the_alarm(s
     assert canary["win_rate"] > 0.9
     assert "must not win more than 10 %" in canary["alarm"]
     assert page.read_text().count('<li class="alarm">') == 2
+
+
+def test_every_number_of_a_run_follows_from_its_verdicts(finished):
+    run, _, _ = finished
+    done = verify(run.path)
+    check(done)
+    assert done["agrees"], [one for one in done["checks"] if not one["agrees"]]
+    told = {one["what"] for one in done["checks"]}
+    assert {f"iteration-{i}/6-evaluation: win rate against start by the {r}" for i in (1, 2) for r in ROLES} <= told
+    assert {
+        "results.json",
+        "iteration-0/7-gates: canary refusal",
+        "iteration-2/6-evaluation: oracle minus judge",
+    } <= told
+    assert {"iteration-2/7-game: all checkpoints against each other", "iteration-0/7-gates: overlap of prompts"} <= told
+
+
+def test_a_tampered_run_is_found_out_by_name(finished, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(finished[0].path, copy)
+    stage = copy / "iteration-1" / "6-evaluation"
+    path = stage / "judgements-start-judge.parquet"
+    verdicts = read_records(path, Judgement)
+    write_records(path, [replace(verdicts[0], win_prob_first=1.0, win_prob_second=1.0), *verdicts[1:]], Judgement)
+    wrong = [one for one in verify(copy)["checks"] if not one["agrees"]]
+    assert "judgements-start-judge.parquet: its bytes differ" in wrong[0]["told"]
+    assert "iteration-1/6-evaluation: win rate against start by the judge" in {one["what"] for one in wrong}
+    manifest = read_manifest(stage)
+    forged = {**manifest.files, path.name: sha256_file(path)}
+    write_manifest(stage, replace(manifest, files=forged))  # a forger who mends the hash is betrayed by what follows
+    wrong = {one["what"]: one["told"] for one in verify(copy)["checks"] if not one["agrees"]}
+    assert "win_rate.value: written " in wrong["iteration-1/6-evaluation: win rate against start by the judge"]
+    assert "opponent previous" in wrong["iteration-2/6-evaluation: inputs"]
+    assert not [what for what in wrong if "files" in what]
 
 
 def test_checkpoints_are_played_against_each_other_and_known_games_not_judged_again(finished):

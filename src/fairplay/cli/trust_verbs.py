@@ -4,12 +4,14 @@ Left out: the comparison and the check (`pipeline/`). Floor 8.
 """
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import typer
 
 from fairplay.cli.options import FORMAT, Format
 from fairplay.cli.printing import print_json, print_record, print_table, rate
+from fairplay.errors import DataError
 
 MARGINS = {"logps": "log-prob", "mean_logps": "log-prob per token", "implicit_rewards": "implicit reward"}
 
@@ -17,6 +19,7 @@ MARGINS = {"logps": "log-prob", "mean_logps": "log-prob per token", "implicit_re
 def register(app: typer.Typer) -> None:
     """Put these verbs on the command line."""
     app.command()(compare)
+    app.command()(verify)
 
 
 def compare(
@@ -46,6 +49,25 @@ def compare(
     print(
         f"p by Holm over the {done['family_size']} tests above; a difference is the second minus the first, in points"
     )
+
+
+def verify(
+    folder: Path = typer.Argument(help="The folder of a finished run, or of `fairplay evaluate`."),
+    output: Format = FORMAT,
+) -> None:
+    """Recompute every headline number from the raw verdicts and check every file's hash; exit code 3 on a mismatch."""
+    from fairplay.pipeline.verifying import verify as check
+
+    done = check(folder)
+    if output is Format.json:
+        print_json(done)
+    else:
+        rows = [("agrees" if one["agrees"] else "DIFFERS", one["what"], one["told"]) for one in done["checks"]]
+        print_table(("", "what", ""), rows)
+        wrong = sum(not one["agrees"] for one in done["checks"])
+        print(f"{len(rows) - wrong} of {len(rows)} checks agree" + (f", {wrong} do not" if wrong else ""))
+    if not done["agrees"]:
+        raise typer.Exit(DataError.exit_code)
 
 
 def difference_page(one: Mapping[str, Any]) -> None:

@@ -97,7 +97,7 @@ def _compare(
     return results
 
 
-def _gaps(context: RunContext, iteration: int, folder: Path) -> dict[str, Any]:
+def oracle_gaps(context: RunContext, iteration: int, folder: Path) -> dict[str, Any]:
     """Opponent -> where training oracle and judge part ways on the same responses."""
     gaps = {}
     for name in opponents_of(context, iteration):
@@ -136,7 +136,7 @@ def evaluation_stage(context: RunContext, iteration: int) -> Manifest:
                 *_compare(context, iteration, folder, "judge", evaluation.judge),
                 *_compare(context, iteration, folder, "oracle", settings.oracle.as_judge()),
             ]
-            results["oracle_gaps"] = _gaps(context, iteration, folder)
+            results["oracle_gaps"] = oracle_gaps(context, iteration, folder)
             shutil.rmtree(folder / KEPT_FOLDER)
         dropped = count_reasons(read_dropped(folder / RESPONSES_FOLDER))
         return StageOutcome(len(prompts), len(groups), dropped, results, sum(results["lengths"]))

@@ -5,14 +5,14 @@ again.
 """
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 from fairplay.evaluation.checkpoint_game import checkpoint_game
-from fairplay.evaluation.columns import JudgementColumns, judgement_columns
+from fairplay.evaluation.columns import judgement_columns
 from fairplay.evaluation.committed_judge import CommittedJudge
 from fairplay.evaluation.joint_strengths import joint_strengths
 from fairplay.evaluation.judging import judge_groups
@@ -43,28 +43,19 @@ def game_stage(context: RunContext) -> Manifest:
 
     def fill(folder: Path) -> StageOutcome:
         judge: list[PreferenceOracle] = []
-        scores: dict[tuple[int, int], dict[str, float]] = {}
-        games: dict[tuple[int, int], JudgementColumns] = {}
+        games: dict[tuple[int, int], Sequence[Judgement]] = {}
         dropped: list[Dropped] = []
         for i, j in pairs:
-            judgements = _played(context, i, j)
-            if not judgements:
+            games[i, j] = _played(context, i, j)
+            if not games[i, j]:
                 if not judge:
                     judge.append(_committed_judge(context, folder))
-                judgements, missing = _play(context, judge[0], i, j, folder)
+                games[i, j], missing = _play(context, judge[0], i, j, folder)
                 dropped += missing
-            games[i, j] = columns = judgement_columns(judgements)
-            scores[i, j] = dict(zip(columns.prompt_ids, columns.prompt_scores().tolist(), strict=True))
         judge.clear()
         shutil.rmtree(folder / KEPT_FOLDER, ignore_errors=True)
         free_memory()
-        names = [checkpoint_name(iteration) for iteration in range(last + 1)]
-        seed = stable_seed(context.settings.seed, "bootstrap")
-        num_bootstrap = context.settings.evaluation.num_bootstrap
-        game = checkpoint_game(names, scores, seed=seed, num_bootstrap=num_bootstrap)
-        strengths = joint_strengths(names, games, seed=seed, num_bootstrap=num_bootstrap)
-        results = {**asdict(game), STRENGTHS: asdict(strengths)}
-        return StageOutcome(len(pairs), len(pairs), count_reasons(dropped), results)
+        return StageOutcome(len(pairs), len(pairs), count_reasons(dropped), game_figures(context, games))
 
     evaluation = settings_document(context.settings.evaluation)
     judge_settings, inputs = context.oracle_inputs(context.settings.evaluation.judge, "judge")
@@ -75,6 +66,30 @@ def game_stage(context: RunContext) -> Manifest:
     }
     inputs |= {checkpoint_name(i): context.stage_content(i, EVALUATION) for i in range(last + 1)}
     return context.run.run_stage(Stage(GAME, last, decisive, inputs), fill)
+
+
+def game_figures(context: RunContext, games: Mapping[tuple[int, int], Sequence[Judgement]]) -> dict[str, Any]:
+    """The game's figures from all verdicts of j against i, i < j, as the stage keeps them."""
+    columns = {pair: judgement_columns(judgements) for pair, judgements in games.items()}
+    scores = {
+        pair: dict(zip(one.prompt_ids, one.prompt_scores().tolist(), strict=True)) for pair, one in columns.items()
+    }
+    names = [checkpoint_name(iteration) for iteration in range(context.settings.num_iterations + 1)]
+    seed = stable_seed(context.settings.seed, "bootstrap")
+    num_bootstrap = context.settings.evaluation.num_bootstrap
+    game = checkpoint_game(names, scores, seed=seed, num_bootstrap=num_bootstrap)
+    strengths = joint_strengths(names, columns, seed=seed, num_bootstrap=num_bootstrap)
+    return {**asdict(game), STRENGTHS: asdict(strengths)}
+
+
+def kept_games(context: RunContext) -> dict[tuple[int, int], Sequence[Judgement]]:
+    """All verdicts of the finished game, from the evaluations and from its own folder."""
+    last = context.settings.num_iterations
+    folder = context.run.folder(last, GAME)
+    return {
+        (i, j): _played(context, i, j) or read_records(_game_path(folder, i, j), Judgement)
+        for i, j in combinations(range(last + 1), 2)
+    }
 
 
 def game_results(context: RunContext) -> dict[str, Any]:
@@ -97,6 +112,10 @@ def _played(context: RunContext, i: int, j: int) -> Sequence[Judgement]:
     return ()
 
 
+def _game_path(folder: Path, i: int, j: int) -> Path:
+    return folder / f"judgements-{j}-{i}.parquet"
+
+
 def _committed_judge(context: RunContext, folder: Path) -> PreferenceOracle:
     settings = context.settings
     return CommittedJudge(
@@ -111,5 +130,5 @@ def _play(
     context: RunContext, judge: PreferenceOracle, i: int, j: int, folder: Path
 ) -> tuple[tuple[Judgement, ...], tuple[Dropped, ...]]:
     judged = judge_groups(judge, held_out_responses(context, j), held_out_responses(context, i))
-    write_records(folder / f"judgements-{j}-{i}.parquet", list(judged.judgements), Judgement)
+    write_records(_game_path(folder, i, j), list(judged.judgements), Judgement)
     return judged.judgements, judged.dropped

@@ -1,0 +1,222 @@
+"""The figures of finished stages once more, from the responses and verdicts that lie in them.
+
+Left out: what is made of the differences (`verifying.py`). Floor 7. Nothing is written, no model is
+loaded, no judge is asked.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from fairplay.errors import DataError, FairplayError
+from fairplay.evaluation.canaries import canary_result
+from fairplay.evaluation.injection import scan_responses
+from fairplay.evaluation.judging import Judged
+from fairplay.evaluation.overlap import prompt_overlap
+from fairplay.evaluation.preference_accuracy import preference_accuracy
+from fairplay.evaluation.win_rates import evaluate_judgements
+from fairplay.pipeline.canary_games import canary_path
+from fairplay.pipeline.checkpoint_stage import MARGINS
+from fairplay.pipeline.context import CHECKPOINT, EVALUATION, GAME, GATES, RunContext
+from fairplay.pipeline.evaluate_stage import RESPONSES_FOLDER, held_out_prompts, judgements_path, oracle_gaps
+from fairplay.pipeline.game_stage import game_figures, kept_games
+from fairplay.pipeline.pair_accuracy import MARGINS_NAME, PairMargin, accuracy_document
+from fairplay.pipeline.results import RESULTS_NAME, run_results
+from fairplay.pipeline.settings import RunSettings
+from fairplay.pipeline.single_evaluation import JUDGEMENTS_NAME, OPPONENT, POLICY, comparison_document
+from fairplay.pipeline.stages import training_prompts
+from fairplay.records import Dropped, Judgement, ResponseGroup
+from fairplay.seeds import stable_seed
+from fairplay.storage.manifest import Manifest
+from fairplay.storage.run_directory import SETTINGS_NAME, RunDirectory
+from fairplay.storage.settings_file import build_settings, read_yaml
+from fairplay.storage.shards import read_parts
+from fairplay.storage.tables import read_records
+
+_HEADLINES = ("win_rate", "lc_win_rate")
+_NOT_FIGURES = frozenset({"notes", "role", "length_unit"})
+Manifests = Mapping[tuple[int, str], Manifest]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What was computed again.
+
+    Attributes:
+        what: What it is about, with its place in the run.
+        stored: What is written.
+        follows: What follows from responses and verdicts.
+        fault: Why nothing follows; empty where something does.
+    """
+
+    what: str
+    stored: Any = None
+    follows: Any = None
+    fault: str = ""
+
+
+def recomputed(folder: Path, manifests: Manifests) -> Iterator[Finding]:
+    """Everything that can be computed again in a run, or in a folder of `fairplay evaluate`.
+
+    Args:
+        folder: Its folder.
+        manifests: Its stages whose manifests are whole.
+    """
+    document = read_yaml(folder / SETTINGS_NAME)
+    if POLICY in document:
+        kind = _accuracy if "data" in document else _comparison
+        if (1, EVALUATION) in manifests:
+            yield from kind(folder, document, manifests[1, EVALUATION])
+    elif "data" not in document:  # an offline training has no verdicts
+        yield from _run(folder, document, manifests)
+
+
+def _again(what: str, stored: Callable[[], Any], follows: Callable[[], Any]) -> Finding:
+    try:
+        return Finding(what, stored(), follows())
+    except FairplayError as fault:
+        return Finding(what, fault=fault.message)
+    except (KeyError, TypeError, ValueError) as fault:  # figures that are not what they should be
+        return Finding(what, fault=f"{type(fault).__name__}: {fault}")
+
+
+def _written(folder: Path) -> Any:
+    path = folder / RESULTS_NAME
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: can't read it ({error})") from error
+
+
+def _run(folder: Path, document: Mapping[str, Any], manifests: Manifests) -> Iterator[Finding]:
+    settings = build_settings(RunSettings, document, str(folder / SETTINGS_NAME))
+    context = RunContext(RunDirectory(folder), settings, lambda: False)
+    for (iteration, stage), manifest in sorted(manifests.items()):
+        place = f"iteration-{iteration}/{stage}"
+        if stage == EVALUATION:
+            yield from _evaluation(context, iteration, place, manifest)
+        elif stage == GATES:
+            yield from _gates(context, place, manifest)
+        elif stage == GAME:
+            yield _again(
+                f"{place}: all checkpoints against each other",
+                partial(dict, manifest.results),
+                lambda: game_figures(context, kept_games(context)),
+            )
+        elif stage == CHECKPOINT:
+            yield Finding(f"{place}: objective", manifest.settings["objective"], settings.objective)
+    yield _again("results.json", lambda: _written(folder), lambda: run_results(context))
+
+
+def _evaluation(context: RunContext, iteration: int, place: str, manifest: Manifest) -> Iterator[Finding]:
+    folder, results = context.run.folder(iteration, EVALUATION), manifest.results
+    yield _again(
+        f"{place}: responses",
+        lambda: {key: results[key] for key in ("lengths", "num_cut_at_length", "markers") if key in results},
+        lambda: _responses(read_parts(folder / RESPONSES_FOLDER, ResponseGroup), "markers" in results),
+    )
+    seed, number = stable_seed(context.settings.seed, "bootstrap"), int(manifest.settings.get("num_bootstrap", 0))
+    for stored in results.get("evaluations", ()):
+        path = judgements_path(folder, stored["opponent"], stored["role"])
+        what = f"{place}: win rate against {stored['opponent']} by the {stored['role']}"
+        yield _judged(what, path, stored, seed=seed, num_bootstrap=number)
+    if iteration > 0:
+        yield _again(
+            f"{place}: oracle minus judge",
+            lambda: results["oracle_gaps"],
+            lambda: oracle_gaps(context, iteration, folder),
+        )
+
+
+def _responses(groups: Sequence[ResponseGroup], has_markers: bool) -> dict[str, Any]:
+    responses = [response for group in groups for response in group.responses]
+    return {
+        "lengths": [len(response.token_ids) for response in responses],
+        "num_cut_at_length": sum(response.finish_reason == "length" for response in responses),
+        **({"markers": asdict(scan_responses(groups))} if has_markers else {}),
+    }
+
+
+def _judged(what: str, path: Path, stored: Mapping[str, Any], *, seed: int, num_bootstrap: int) -> Finding:
+    keys = (*_HEADLINES, *(key for key in stored if key not in _HEADLINES))  # what a reader looks at is told first
+    figures = {key: stored[key] for key in keys if key not in _NOT_FIGURES}
+
+    def follows() -> dict[str, Any]:
+        result = evaluate_judgements(
+            read_records(path, Judgement),
+            policy=stored["policy"],
+            opponent=stored["opponent"],
+            judge=stored["judge"],
+            dropped=_dropped(stored["dropped"]),
+            seed=seed,
+            num_bootstrap=num_bootstrap,
+        )
+        return {key: value for key, value in asdict(result).items() if key in figures}
+
+    return _again(what, lambda: figures, follows)
+
+
+def _dropped(counts: Mapping[str, int]) -> tuple[Dropped, ...]:
+    return tuple(Dropped("", reason) for reason, count in counts.items() for _ in range(count))
+
+
+def _gates(context: RunContext, place: str, manifest: Manifest) -> Iterator[Finding]:
+    folder = context.run.folder(0, GATES)
+    seed, number = stable_seed(context.settings.seed, "bootstrap"), int(manifest.settings["num_bootstrap"])
+    yield from _canaries(folder, place, manifest.results["canaries"], seed=seed, num_bootstrap=number)
+    found = _again(
+        f"{place}: overlap of prompts",
+        lambda: manifest.results["overlap"],
+        lambda: asdict(prompt_overlap(training_prompts(context)[0], held_out_prompts(context))),
+    )
+    if not found.fault:  # prompts that have moved away since can't be counted again, and that is no fault
+        yield found
+
+
+def _canaries(
+    folder: Path, place: str, canaries: Sequence[Mapping[str, Any]], *, seed: int, num_bootstrap: int
+) -> Iterator[Finding]:
+    for stored in canaries:
+        follows = partial(_canary, folder, stored, seed=seed, num_bootstrap=num_bootstrap)
+        yield _again(f"{place}: canary {stored['canary']}", partial(dict, stored), follows)
+
+
+def _canary(folder: Path, stored: Mapping[str, Any], *, seed: int, num_bootstrap: int) -> dict[str, Any]:
+    judgements = tuple(read_records(canary_path(folder, stored["canary"]), Judgement))
+    judged = Judged(judgements, _dropped(stored["dropped"]), "", ())
+    return asdict(canary_result(stored["canary"], judged, seed=seed, num_bootstrap=num_bootstrap))
+
+
+def _comparison(folder: Path, document: Mapping[str, Any], manifest: Manifest) -> Iterator[Finding]:
+    stage, results = RunDirectory(folder).folder(1, EVALUATION), manifest.results
+    seed, number = stable_seed(int(document["seed"]), "bootstrap"), int(manifest.settings["num_bootstrap"])
+    place = f"iteration-1/{EVALUATION}"
+    yield _judged(f"{place}: win rate", stage / JUDGEMENTS_NAME, results["evaluation"], seed=seed, num_bootstrap=number)
+    yield from _canaries(stage, place, results["canaries"], seed=seed, num_bootstrap=number)
+    yield _again(
+        f"{place}: markers",
+        lambda: results["markers"],
+        lambda: {side: asdict(scan_responses(read_parts(stage / side, ResponseGroup))) for side in (POLICY, OPPONENT)},
+    )
+    yield _again("results.json", lambda: _written(folder), lambda: comparison_document(str(document[POLICY]), manifest))
+
+
+def _accuracy(folder: Path, document: Mapping[str, Any], manifest: Manifest) -> Iterator[Finding]:
+    stage = RunDirectory(folder).folder(1, EVALUATION)
+    kinds = [kind for kind in MARGINS if kind in manifest.results]
+
+    def follows() -> dict[str, Any]:
+        rows = read_records(stage / MARGINS_NAME, PairMargin)
+        return {kind: asdict(preference_accuracy([getattr(row, kind) for row in rows])) for kind in kinds}
+
+    yield _again(
+        f"iteration-1/{EVALUATION}: accuracy", lambda: {kind: manifest.results[kind] for kind in kinds}, follows
+    )
+    yield _again(
+        "results.json",
+        lambda: _written(folder),
+        lambda: accuracy_document(str(document[POLICY]), str(document["data"]), manifest),
+    )

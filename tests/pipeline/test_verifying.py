@@ -1,0 +1,140 @@
+"""What was tampered with is found by name: a verdict, a result, a manifest, a response."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from fairplay.cli.main import run
+from fairplay.errors import DataError
+from fairplay.oracles.kinds.rule import RuleSettings
+from fairplay.pipeline.single_evaluation import ComparisonSettings, Task, evaluate_sides
+from fairplay.pipeline.verifying import differences, verify
+from fairplay.records import Judgement
+from fairplay.storage.digests import sha256_file
+from fairplay.storage.manifest import read_manifest, write_manifest
+from fairplay.storage.tables import read_records, write_records
+
+from .schema import check
+
+VERDICTS = "judgements-judge.parquet"
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("verified")
+
+    def side(name, texts):
+        path = folder / f"{name}.jsonl"
+        rows = [{"id": f"p{i}", "prompt": f"Question {i}?", "responses": [text]} for i, text in enumerate(texts)]
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        return str(path)
+
+    sides = (
+        side("ours", ["word " * (6 + i % 5) for i in range(30)]),
+        side("theirs", ["word " * (4 + i % 7) for i in range(30)]),
+    )
+    settings = ComparisonSettings(judge=RuleSettings(function="oracles.tiny:length_rule"), num_bootstrap=300)
+    return evaluate_sides(Task(*sides, seed=3), settings, folder / "out")[1]
+
+
+@pytest.fixture
+def copy(whole, tmp_path):
+    shutil.copytree(whole, tmp_path / "copy")
+    return tmp_path / "copy"
+
+
+def stage(folder):
+    return Path(folder) / "iteration-1" / "6-evaluation"
+
+
+def wrong(folder):
+    done = verify(folder)
+    check(done)
+    found = {one["what"]: one["told"] for one in done["checks"] if not one["agrees"]}
+    assert done["agrees"] == (not found)
+    return found
+
+
+def swap_a_verdict(folder):
+    path = stage(folder) / VERDICTS
+    one, *others = read_records(path, Judgement)
+    write_records(path, [replace(one, win_prob_first=1 - one.win_prob_first, win_prob_second=0.3), *others], Judgement)
+    return path
+
+
+def test_an_honest_evaluation_agrees_and_says_what_was_checked(whole, capsys):
+    assert wrong(whole) == {}
+    assert run(["verify", str(whole)]) == 0
+    told = capsys.readouterr().out
+    for what in ("win rate", "canary empty", "markers", "results.json", "files"):
+        assert what in told
+    assert "checks agree" in told
+
+
+def test_a_changed_verdict_is_found_by_its_file_and_by_the_number(copy, capsys):
+    swap_a_verdict(copy)
+    found = wrong(copy)
+    assert set(found) == {"iteration-1/6-evaluation: files", "iteration-1/6-evaluation: win rate"}
+    assert f"{VERDICTS}: its bytes differ" in found["iteration-1/6-evaluation: files"]
+    assert run(["verify", str(copy)]) == 3
+    assert "DIFFERS" in capsys.readouterr().out
+
+
+def test_a_changed_verdict_with_a_mended_hash_is_found_by_the_number(copy):
+    path = swap_a_verdict(copy)
+    manifest = read_manifest(stage(copy))
+    write_manifest(stage(copy), replace(manifest, files={**manifest.files, VERDICTS: sha256_file(path)}))
+    found = wrong(copy)
+    assert set(found) == {"iteration-1/6-evaluation: win rate"}
+    assert found["iteration-1/6-evaluation: win rate"].startswith("win_rate.high: written ")
+
+
+def test_a_changed_result_is_found_by_its_key(copy):
+    path = copy / "results.json"
+    document = json.loads(path.read_text())
+    document["lc_win_rate_ci"][1] += 0.01
+    path.write_text(json.dumps(document))
+    found = wrong(copy)
+    assert set(found) == {"results.json"}
+    assert found["results.json"].startswith("lc_win_rate_ci[1]: written ")
+
+
+def test_a_changed_manifest_is_found_and_what_rests_on_it_is_not_believed(copy):
+    path = stage(copy) / "manifest.json"
+    document = json.loads(path.read_text())
+    document["results"]["evaluation"]["wins"] += 1
+    path.write_text(json.dumps(document))
+    found = wrong(copy)
+    assert "changed after it was written" in found["iteration-1/6-evaluation: manifest"]
+
+
+def test_a_manifest_that_was_forged_with_its_own_hash_is_found_by_the_number(copy):
+    manifest = read_manifest(stage(copy))
+    evaluation = {**manifest.results["evaluation"], "wins": manifest.results["evaluation"]["wins"] + 1}
+    write_manifest(stage(copy), replace(manifest, results={**manifest.results, "evaluation": evaluation}))
+    found = wrong(copy)
+    assert found["iteration-1/6-evaluation: win rate"].startswith("wins: written ")
+    assert found["results.json"].startswith("wins: written ")
+
+
+def test_a_result_that_is_gone_or_no_json_is_named(copy):
+    (copy / "results.json").write_text("{")
+    assert "can't be recomputed" in wrong(copy)["results.json"]
+    (copy / "results.json").unlink()
+    assert "results.json: can't read it" in wrong(copy)["results.json"]
+
+
+def test_a_folder_without_a_run_is_refused(tmp_path):
+    with pytest.raises(DataError, match="no finished stage of a run"):
+        verify(tmp_path)
+
+
+def test_differences_are_named_by_their_place_and_rounding_is_none():
+    stored = {"a": [1, {"b": 0.5}], "c": "x", "d": 1, "f": None, "g": 0.5}
+    follows = {"a": [1, {"b": 0.5 + 1e-12}], "c": "y", "d": True, "e": 2, "f": 0.1, "g": 0.5 + 1e-6}
+    told = list(differences(stored, follows))
+    assert [one.split(":")[0] for one in told] == ["c", "d", "f", "g", "e"]
+    assert told[0] == 'c: written "x", follows "y"'
