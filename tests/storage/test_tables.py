@@ -1,3 +1,5 @@
+from dataclasses import dataclass
+
 import pytest
 
 from fairplay.errors import DataError
@@ -41,3 +43,17 @@ def test_a_damaged_file_is_refused(tmp_path):
         read_records(tmp_path / "a.parquet", ResponseGroup)
     with pytest.raises(DataError, match="no such file"):
         read_records(tmp_path / "b.parquet", ResponseGroup)
+
+
+@dataclass(frozen=True)
+class Older:
+    group: ResponseGroup
+    pair_logits: tuple[tuple[float | None, ...], ...]
+    truncated: tuple[bool, ...]
+
+
+def test_a_column_that_an_older_release_did_not_write_has_its_default(tmp_path):
+    group = ResponseGroup(Prompt("p", (Message("user", "?"),)), (Response("a"), Response("b")))
+    logits, truncated = ((0.0, 1.0), (None, 0.0)), (False, True)
+    write_records(tmp_path / "old.parquet", [Older(group, logits, truncated)], Older)
+    assert read_records(tmp_path / "old.parquet", PreferenceGroup) == [PreferenceGroup(group, logits, truncated)]

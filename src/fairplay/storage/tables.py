@@ -88,7 +88,7 @@ def write_records(path: Path, records: Sequence[R], record_type: type[R]) -> Non
 
 
 def read_records(path: Path, record_type: type[R]) -> list[R]:
-    """Records of one Parquet file, in order.
+    """Records of one Parquet file, in order; a column that an older release did not write has its default.
 
     Raises:
         DataError: If the file is missing, damaged, or holds another kind of record.
@@ -100,7 +100,13 @@ def read_records(path: Path, record_type: type[R]) -> list[R]:
     except (pa.ArrowInvalid, OSError) as error:
         raise DataError(f"{path}: not a readable Parquet file ({error})") from error
     fields = _fields(record_type)
-    missing = sorted({name for name, _ in fields} - set(table.column_names))
+    present = set(table.column_names)
+    missing = sorted({name for name, _ in fields} - present - _with_default(record_type))
     if missing:
         raise DataError(f"{path}: no column {', '.join(missing)}; it has {', '.join(table.column_names)}")
-    return [record_type(**{name: _from_plain(hint, row[name]) for name, hint in fields}) for row in table.to_pylist()]
+    found = [(name, hint) for name, hint in fields if name in present]
+    return [record_type(**{name: _from_plain(hint, row[name]) for name, hint in found}) for row in table.to_pylist()]
+
+
+def _with_default(record_type: Any) -> set[str]:
+    return {item.name for item in dataclasses.fields(record_type) if item.default is not dataclasses.MISSING}
