@@ -111,3 +111,13 @@ def test_patience_and_cost_are_no_part_of_what_identifies_the_judge_and_wording_
     moved = [identity(model="other"), identity(base_url="http://127.0.0.1:2/v1"), identity(str(own)), identity("hh")]
     assert all(one != identity() for one in moved)
     assert identity(identity="a", base_url="http://127.0.0.1:2/v1") == identity(identity="a")
+
+
+def test_a_structured_answer_is_asked_for_by_schema_and_read_as_json(tmp_path):
+    own = tmp_path / "own.yaml"
+    own.write_text("user: '{prompt} {first} {second}'\nlabels: {A: 1.0, B: 0.0}\nanswer: json\nlog_probs: false\n")
+    with fault_server(lambda body: said('{"verdict": "B"}')) as server:
+        (judged,) = oracle_of(server, template=str(own)).pair_logits([group("one", "two")])
+    wanted = server.bodies[0]["response_format"]["json_schema"]["schema"]
+    assert wanted["properties"]["verdict"]["enum"] == ["A", "B"]
+    assert judged.pair_logits[0][1] == judged.pair_logits[1][0] == -SURE_LOGIT

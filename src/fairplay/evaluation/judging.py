@@ -163,7 +163,7 @@ def _win_probs(judged: PreferenceGroup, temperature: float) -> tuple[float, floa
     """P(policy wins) when shown first and when shown second; None where a logit is not a finite number."""
     logits = np.array([judged.pair_logits[0][1], judged.pair_logits[1][0]], dtype=np.float64) / temperature
     if not np.isfinite(logits).all():
-        logger.warning("judge gave prompt %s a verdict that is not a finite number", judged.group.prompt.id)
+        logger.warning("judge gave prompt %s no verdict, or one that is not a finite number", judged.group.prompt.id)
         return None
     return float(expit(logits[0])), float(expit(-logits[1]))
 

@@ -87,6 +87,8 @@ def _choice(document: Any) -> Choice:
         raise MalformedReplyError("a choice without text or `finish_reason`")
     logprobs = document.get("logprobs")
     positions = logprobs.get("content") if isinstance(logprobs, dict) else None
+    if positions is not None and not isinstance(positions, list):
+        raise MalformedReplyError("log-probs that are no list")
     return Choice(content, reason, tuple(_position(item) for item in positions or ()))
 
 
