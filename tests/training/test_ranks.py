@@ -21,6 +21,7 @@ OPTIONS = {"num_train_epochs": 2, "per_device_train_batch_size": 2, "count": 13}
 SHARED = {**OPTIONS, "gradient_accumulation_steps": 2}  # on each of two ranks
 ALONE = {**OPTIONS, "gradient_accumulation_steps": 4, "model_settings": EXACT}
 LONG = {"objective": "bco_pair", "save_steps": 1, "max_steps": 8}
+DIVERGING = {"optim": "sgd", "learning_rate": 1e38, "warmup_ratio": 0.0, "max_grad_norm": 0.0, "save_steps": 1}
 BEGUN_ALONE = {**OPTIONS, **LONG, "gradient_accumulation_steps": 3}
 TRAININGS = {
     "dpo": {},
@@ -75,20 +76,22 @@ def sessions(start, tmp_path_factory):
             *to_compare,
             refused(name="budget", max_tokens_per_micro_batch=9),
             refused(name="optimizer", optim="adafactor"),
+            refused(name="few_bits", optim="adamw_torch_8bit", start=str(folder / "nowhere")),
             refused(name="copies", dp_replicate_size=3),
+            refused(name="diverged", **DIVERGING),
             ["gradients", {"path": str(folder / "gradients"), "start": start}],
             ["placements", {"path": str(folder / "placements"), "start": start}],
         ],
         "unbroken": [training("unbroken", **LONG, exact=False)],
-        "killed": [training("killed", **LONG, exact=False, kill_at=6)],
+        "killed": [training("killed", **LONG, exact=False, ending=("kill", 6))],
         "resumed": [training("killed", **LONG, exact=False)],
-        "taken": [training("taken", **LONG, kill_at=6)],
+        "taken": [training("taken", **LONG, ending=("kill", 6))],
         "over": [["train", {"folder": str(folder / "over"), "start": start, **BEGUN_ALONE}]],
-        "killed writing": [training("taken writing", **LONG, kill_writing=8)],
+        "killed writing": [training("taken writing", **LONG, ending=("kill writing", 8))],
         "halves": [training("halves", **LONG, exact=False, dtype="bfloat16")],
-        "halves killed": [training("halves killed", **LONG, exact=False, dtype="bfloat16", kill_at=6)],
+        "halves killed": [training("halves killed", **LONG, exact=False, dtype="bfloat16", ending=("kill", 6))],
         "halves resumed": [training("halves killed", **LONG, exact=False, dtype="bfloat16")],
-        "failed": [training("failed", fail_on=1)],
+        "failed": [training("failed", ending=("fail", 5))],
     }
     codes, told = call(2, list(done.values()))
     codes = dict(zip(done, codes, strict=True))
@@ -141,12 +144,15 @@ def test_an_error_is_told_in_every_rank(trained):
     reasons = {
         "budget": "more than the budget of 9",
         "optimizer": "`adafactor` needs whole weights",
+        "few_bits": "`adamw_torch_8bit` needs whole weights",  # before anything is loaded
         "copies": "2 processes can't hold 3 copies evenly",
+        "diverged": "step 2: not finite",
     }
     for name, reason in reasons.items():
         told = [(trained / f"{name}-{rank}").read_text() for rank in range(2)]
         assert told[0] == told[1]
         assert reason in told[0]
+    assert [path.name for path in (trained / "diverged" / "work" / "checkpoints").iterdir()] == ["step-1"]
 
 
 def test_ranks_that_are_killed_go_on_with_the_same_bytes(sessions):

@@ -217,6 +217,14 @@ def test_a_checkpoint_of_another_call_is_refused(changed, start, tmp_path):
         run(tmp_path, start, **changed)
 
 
+def test_the_cache_of_another_reference_is_not_read(start, tmp_path):
+    other = save_tiny_policy(tmp_path / "other", family="qwen2")
+    run(tmp_path / "work", start, reference=other)
+    run(tmp_path / "work", start, reference=start)
+    run(tmp_path / "fresh", start, reference=start)
+    assert result(tmp_path / "work") == result(tmp_path / "fresh")
+
+
 def test_objectives_have_fingerprints_of_their_own_without_addresses_of_this_process():
     told = {name: json.dumps(description(build_objective(name, {})), sort_keys=True) for name in OBJECTIVES}
     assert len(set(told.values())) == len(OBJECTIVES)

@@ -1,7 +1,7 @@
 """Real processes that train together, for tests, each session of them given tasks: functions of this file.
 
 `python -m training.together SIZE SESSIONS` forks SIZE ranks for each session, one after the other, once everything is
-imported. A session is a list of tasks, a task [name, arguments].
+imported. A session is a list of tasks, a task [name, arguments]. `torchrun` starts the processes of one session apart.
 """
 
 import json
@@ -10,13 +10,14 @@ import signal
 import socket
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 import torch.distributed as dist
 
-from fairplay.errors import FairplayError
+from fairplay.errors import FairplayError, Preempted
 from fairplay.models.loading import load_policy
 from fairplay.objectives.table import OBJECTIVES, build_objective
 from fairplay.training.distributed import current_ranks, shard
@@ -35,26 +36,28 @@ def call(size, sessions):
     return [json.loads(line) for line in done.stdout.splitlines()], done.stderr
 
 
-def train(folder, start, exact=True, dtype="float32", nf4=False, fail_on=None, kill_at=None, kill_writing=0, **options):
-    """A training; rank `fail_on` fails on its own.
+def train(folder, start, exact=True, dtype="float32", nf4=False, ending=None, **options):
+    """A training, with loading in float64 unless it is not `exact`.
 
-    Rank 0 is killed when it is asked for the `kill_at`-th time, rank 1 when it writes for the `kill_writing`-th time.
+    `ending` is (how, count): rank 0 is asked for the count-th time and "stop"s or is "kill"ed, rank 1 is killed when it
+    writes for the count-th time ("kill writing"), or "fail"s on its own when it is asked.
     """
-    asked = 0
-    if kill_writing and current_ranks().rank == 1:
-        kill_at_fsync(kill_writing)
+    asked, (how, count) = 0, ending or ("", 0)
+    if how == "kill writing" and current_ranks().rank == 1:
+        kill_at_fsync(count)
 
     def should_stop():
         nonlocal asked
         asked += 1
-        if kill_at == asked and current_ranks().is_first:
+        if how == "kill" and asked == count and current_ranks().is_first:
             os.kill(os.getpid(), signal.SIGKILL)
-        if fail_on == current_ranks().rank and asked == 5:
+        if how == "fail" and asked == count and current_ranks().rank == 1:
             raise MemoryError("this rank alone")
-        return False
+        return how == "stop" and asked == count
 
     options["model_settings"] = EXACT if exact and not nf4 else replace(EXACT, dtype=dtype, load_in_4bit=nf4)
-    run(Path(folder), start, should_stop=should_stop, **options)
+    with suppress(Preempted):
+        run(Path(folder), start, should_stop=should_stop, **options)
 
 
 def kill_at_fsync(count):
@@ -85,7 +88,7 @@ def placements(path, start):
 def refused(folder, start, name, **options):
     """A training that must fail in every rank; writes what each was told."""
     try:
-        run(Path(folder), start, **options)
+        run(Path(folder) / name, start, **options)
     except FairplayError as error:
         (Path(folder) / f"{name}-{current_ranks().rank}").write_text(error.message)
         return
@@ -137,11 +140,15 @@ def join(rank, size, port):
     dist.init_process_group("gloo")
 
 
-def _rank(rank, size, tasks, port):
-    join(rank, size, port)
+def perform(tasks):
     for name, arguments in tasks:
         {"train": train, "refused": refused, "gradients": gradients, "placements": placements}[name](**arguments)
     dist.destroy_process_group()
+
+
+def _rank(rank, size, tasks, port):
+    join(rank, size, port)
+    perform(tasks)
 
 
 def free_port():
@@ -165,6 +172,20 @@ def _session(size, tasks):
     return [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
 
 
+def torchrun(size, tasks):
+    """The tasks in processes that torchrun starts."""
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(size)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([*sys.path, str(Path(__file__).parents[1])])}
+    command = [*launcher, "-m", "training.together", "torchrun", json.dumps(tasks)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=500)
+    assert done.returncode == 0, done.stderr
+
+
 if __name__ == "__main__":
+    if sys.argv[1] == "torchrun":
+        torch.set_num_threads(1)
+        dist.init_process_group("gloo")
+        perform(json.loads(sys.argv[2]))
+        sys.exit()
     for tasks in json.loads(sys.argv[2]):
         print(json.dumps(_session(int(sys.argv[1]), tasks)), flush=True)

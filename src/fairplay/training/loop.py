@@ -27,7 +27,7 @@ from fairplay.objectives.objective import Objective
 from fairplay.records import TrainingExample
 from fairplay.training.batches import TrainingSet
 from fairplay.training.begun import begun_training
-from fairplay.training.distributed import check_ranks, current_ranks, shard, unsharded
+from fairplay.training.distributed import current_ranks, shard, unsharded
 from fairplay.training.encoded_data import EncodedData, encode_data
 from fairplay.training.fingerprint import training_fingerprint
 from fairplay.training.frozen import ANCHOR, NEGATIVE, POSITIVE, frozen_models, token_weights
@@ -103,7 +103,6 @@ def train(
         Preempted: If asked to stop; the same call goes on from there.
     """
     ranks = current_ranks()
-    check_ranks(settings, ranks)
     check_settings(settings, model_settings)
     check_objective(objective, examples, settings)
     frozen = frozen_models(objective, anchor=anchor, importance=importance)

@@ -11,6 +11,7 @@ from fairplay.models.adapters import add_adapters, has_adapters
 from fairplay.models.loading import Policy
 from fairplay.models.quantised import is_quantised
 from fairplay.models.settings import AdapterSettings, ModelSettings
+from fairplay.training.distributed import check_ranks, current_ranks
 from fairplay.training.optimizers import check_optimizer, check_schedule
 from fairplay.training.settings import TrainingSettings
 from fairplay.training.trackers import check_trackers
@@ -20,7 +21,8 @@ def check_settings(settings: TrainingSettings, model_settings: ModelSettings) ->
     """Refuse, before any long work, settings that would train wrongly or fail after it.
 
     Raises:
-        SettingsError: If weights in float16 or 4 bits would be trained, or the schedule does not take its arguments.
+        SettingsError: If weights in float16 or 4 bits would be trained, the schedule does not take its arguments, or
+            something does not go with several processes.
         ResourceError: If the package of an optimiser or a tracker is not installed.
     """
     if model_settings.dtype == "float16" and not settings.use_peft:
@@ -31,6 +33,7 @@ def check_settings(settings: TrainingSettings, model_settings: ModelSettings) ->
         )
     if model_settings.load_in_4bit and not settings.use_peft:
         raise _untrainable("loading.load_in_4bit: ")
+    check_ranks(settings, current_ranks())
     check_schedule(settings)
     check_optimizer(settings)
     check_trackers(settings.report_to)
