@@ -31,7 +31,7 @@ def call(size, sessions):
     """Exit codes of the ranks of each session, and what they all wrote."""
     command = [sys.executable, "-m", "training.together", str(size), json.dumps(sessions)]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([*sys.path, str(Path(__file__).parents[1])])}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=240)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=900)
     assert done.returncode == 0, done.stderr
     return [json.loads(line) for line in done.stdout.splitlines()], done.stderr
 
@@ -177,7 +177,7 @@ def torchrun(size, tasks):
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(size)]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([*sys.path, str(Path(__file__).parents[1])])}
     command = [*launcher, "-m", "training.together", "torchrun", json.dumps(tasks)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=500)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=900)
     assert done.returncode == 0, done.stderr
 
 

@@ -60,14 +60,21 @@ def options(
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit with the code that says what happened.
 
-    Where torchrun started several processes, the first one runs it, and the others join in where it trains.
+    Where there are several processes (`--nproc-per-node`, torchrun), the first one runs it, and the others join in
+    where it trains.
     """
     given = sys.argv[1:] if arguments is None else arguments
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         sys.exit(run(given))
     from fairplay.training.crew import run_together
 
-    sys.exit(run_together(lambda: run(given)))
+    try:
+        code = run_together(lambda: run(given))
+    except FairplayError as error:  # before the command began, in all of them alike
+        if os.environ["RANK"] == "0":
+            print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        code = error.exit_code
+    sys.exit(code)
 
 
 def run(arguments: list[str]) -> int:

@@ -1,4 +1,4 @@
-"""Processes that torchrun started: the first one runs the command, the others wait and join in where it trains.
+"""Processes started together: the first one runs the command, the others wait and join in where it trains.
 
 So locks, files and messages are the first one's, and only a training takes all of them. A process that fails ends the
 training on all: the others lose their connection to it, and none waits for ever. Left out: the training (`loop.py`),
@@ -106,7 +106,7 @@ def _join() -> None:
         if here > torch.cuda.device_count():
             raise ResourceError(
                 f"{here} processes on {torch.cuda.device_count()} GPUs",
-                hint="give torchrun --nproc-per-node as many as there are GPUs",
+                hint="set --nproc-per-node to the number of GPUs",
             )
         torch.cuda.set_device(local)
         backend = "cpu:gloo,cuda:nccl"
