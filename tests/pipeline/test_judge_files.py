@@ -94,7 +94,7 @@ def test_every_fault_is_a_missing_pair_of_its_own_class_and_no_headline_is_given
         return said("who knows") if "fine" in body["messages"][-1]["content"] else length_judge()(body)
 
     with fault_server(talk) as server:
-        settings = settings_of(server, log_probs=False, server={"timeout": 0.5})
+        settings = settings_of(server, log_probs=False, server={"timeout": 1.5})
         with pytest.raises(DataError, match="no pair was judged"):
             judge_files(Task("hh", ours, theirs), settings, tmp_path / "out")
         outputs(tmp_path / "ours.json", [*(f"{fault} {i}" for i, fault in enumerate(FAULTS)), "fine", "good"], "ours")
