@@ -7,7 +7,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fairplay.errors import SettingsError
+from fairplay.servers.settings import ServerSettings
 from fairplay.storage.settings_file import settings_document
+
+POLICY = "{policy}"
+"""In the name of a server's model: the policy's own name or folder."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +35,10 @@ class VllmSettings:
             )
 
 
+def _local_server() -> ServerSettings:
+    return ServerSettings(model=POLICY, base_url="http://127.0.0.1:8000/v1", api_key_env="")
+
+
 @dataclass(frozen=True, slots=True)
 class GenerationSettings:
     """How responses are sampled. Nothing else shapes a distribution: neither top-k nor a checkpoint's own settings do.
@@ -44,6 +52,8 @@ class GenerationSettings:
         max_prompt_length: Longer prompts, in tokens, are dropped and counted.
         batch_size: Rows (samples) that are computed together; it changes the speed, and samples only by float rounding.
         vllm: What the engine `vllm` needs besides.
+        server: Whom the engine `openai` asks; name `model` and `base_url`. In `model`, `{policy}` stands for the
+            policy's folder or name. By default a server on this machine that knows the policy by it.
     """
 
     engine: str = "transformers"
@@ -54,6 +64,7 @@ class GenerationSettings:
     max_prompt_length: int = 1024
     batch_size: int = 64
     vllm: VllmSettings = field(default_factory=VllmSettings)
+    server: ServerSettings = field(default_factory=_local_server)
 
     def __post_init__(self) -> None:
         for name in ("num_responses", "max_new_tokens", "max_prompt_length", "batch_size"):
@@ -65,14 +76,15 @@ class GenerationSettings:
             raise SettingsError(f"top_p must be above 0 and at most 1, not {self.top_p}")
 
 
-ENGINE_SETTINGS = {"vllm": ("tensor_parallel_size",)}
-"""Engine -> what of its own settings can move a sample; the rest is the machine's, and may change between resumes."""
+_OWN = {"vllm": ("vllm", ("tensor_parallel_size",)), "openai": ("server", ("model", "extra_body", "identity"))}
+"""Engine -> its own settings, and which of them can move a sample; the rest are places, patience, and the machine's."""
 
 
 def decisive_settings(settings: GenerationSettings) -> dict[str, Any]:
-    """What decides the responses, as plain data: everything but the other engines' settings and the machine's."""
+    """What decides the responses, as plain data: everything but other engines' settings, places and patience."""
     document = settings_document(settings)
-    own = {name: document.pop(name) for name in ENGINE_SETTINGS}
-    if settings.engine in own:
-        document[settings.engine] = {key: own[settings.engine][key] for key in ENGINE_SETTINGS[settings.engine]}
+    own = {name: document.pop(name) for name, _ in _OWN.values()}
+    if settings.engine in _OWN:
+        name, keys = _OWN[settings.engine]
+        document[name] = {key: own[name][key] for key in keys}
     return document

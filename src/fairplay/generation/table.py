@@ -27,6 +27,13 @@ def _vllm(settings: GenerationSettings, model: str, model_settings: ModelSetting
     return start_vllm(settings, model, model_settings)
 
 
+def _openai(settings: GenerationSettings, model: str, model_settings: ModelSettings) -> Engine:
+    del model_settings  # the server loads the model its own way
+    from fairplay.generation.openai_engine import start_openai
+
+    return start_openai(settings, model)
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
     """One engine.
@@ -43,6 +50,7 @@ class Row:
 ENGINES: Mapping[str, Row] = {
     "transformers": Row(_transformers),
     "vllm": Row(_vllm, package="vllm"),
+    "openai": Row(_openai),
 }
 
 

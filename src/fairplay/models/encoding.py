@@ -102,7 +102,8 @@ def encode_example(encoder: ChatEncoder, example: TrainingExample) -> EncodedExa
         else:
             rendered_prompt_ids, ids = encoder.response(messages, response.text)
             prompt_ids = prompt_ids or rendered_prompt_ids
-            response_ids.append(ids)
+            is_cut = response.finish_reason == "length" and len(ids) > 1
+            response_ids.append(ids[:-1] if is_cut else ids)  # what was cut did not end there
     return EncodedExample(example, prompt_ids or encoder.prompt(messages), tuple(response_ids))
 
 

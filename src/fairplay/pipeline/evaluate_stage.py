@@ -19,7 +19,7 @@ from fairplay.generation.settings import decisive_settings
 from fairplay.oracles.settings import OracleSettings
 from fairplay.oracles.table import build_oracle
 from fairplay.pipeline.context import EVALUATION, RunContext, count_reasons, free_memory, generate_parts
-from fairplay.records import Judgement, Prompt, ResponseGroup
+from fairplay.records import Judgement, Prompt, Response, ResponseGroup
 from fairplay.seeds import stable_seed
 from fairplay.storage.manifest import Manifest
 from fairplay.storage.run_directory import Stage, StageOutcome
@@ -59,6 +59,11 @@ def opponents_of(context: RunContext, iteration: int) -> dict[str, int]:
 def held_out_responses(context: RunContext, iteration: int) -> list[ResponseGroup]:
     """What the policy of an iteration responded on the held-out prompts."""
     return read_parts(context.run.folder(iteration, EVALUATION) / RESPONSES_FOLDER, ResponseGroup)
+
+
+def length_of(response: Response) -> int:
+    """Length in tokens; in characters where a server told no tokens."""
+    return len(response.token_ids) or len(response.text)
 
 
 def judgements_path(folder: Path, opponent: str, role: str) -> Path:
@@ -127,7 +132,7 @@ def evaluation_stage(context: RunContext, iteration: int) -> Manifest:
         groups = read_parts(folder / RESPONSES_FOLDER, ResponseGroup)
         responses = [response for group in groups for response in group.responses]
         results: dict[str, Any] = {
-            "lengths": [len(response.token_ids) for response in responses],
+            "lengths": [length_of(response) for response in responses],
             "num_cut_at_length": sum(response.finish_reason == "length" for response in responses),
             "markers": asdict(scan_responses(groups)),
         }
@@ -139,7 +144,8 @@ def evaluation_stage(context: RunContext, iteration: int) -> Manifest:
             results["oracle_gaps"] = oracle_gaps(context, iteration, folder)
             shutil.rmtree(folder / KEPT_FOLDER)
         dropped = count_reasons(read_dropped(folder / RESPONSES_FOLDER))
-        return StageOutcome(len(prompts), len(groups), dropped, results, sum(results["lengths"]))
+        tokens = sum(len(response.token_ids) for response in responses)
+        return StageOutcome(len(prompts), len(groups), dropped, results, tokens)
 
     decisive, inputs = _decisive(context, iteration)
     return context.run.run_stage(Stage(EVALUATION, iteration, decisive, inputs), fill)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from fairplay.errors import SettingsError
+from fairplay.generation.settings import POLICY
 from fairplay.generation.table import check_engine
 from fairplay.models.loading import check_source, resolve_device
 from fairplay.objectives.table import build_objective
@@ -54,6 +55,12 @@ def check_settings(settings: RunSettings) -> None:
     check_objective(objective, (), settings.training)
     check_training(settings.training, settings.loading)
     check_engine(settings.generation)
+    if settings.generation.engine == "openai" and POLICY not in settings.generation.server.model:
+        raise SettingsError(
+            f"generation.server.model: `{settings.generation.server.model}` names fixed weights, "
+            "and a run samples from new ones in every iteration",
+            hint=f"use generation.engine=vllm, or a server that loads by name and server.model='{POLICY}'",
+        )
     resolve_device(settings.loading)
     frozen = frozen_models(objective, anchor=anchor_source(settings), importance=settings.importance)
     for source in (settings.model, *frozen.values()):

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fairplay.pipeline.context import CHECKPOINT, EVALUATION, PREFERENCES, RunContext
-from fairplay.pipeline.evaluate_stage import held_out_responses, judgements_path, opponents_of
+from fairplay.pipeline.evaluate_stage import held_out_responses, judgements_path, length_of, opponents_of
 from fairplay.pipeline.game_stage import STRENGTHS, game_results
 from fairplay.pipeline.report_gates import gates_contents
 from fairplay.pipeline.report_tables import report_tables
@@ -139,10 +139,10 @@ def _samples(context: RunContext, iteration: int) -> list[Sample]:
                         messages=group.prompt.messages,
                         policy=f"iteration {iteration}",
                         policy_text=response.text,
-                        policy_length=len(response.token_ids),
+                        policy_length=length_of(response),
                         opponent=f"{name} policy",
                         opponent_text=other.text,
-                        opponent_length=len(other.token_ids),
+                        opponent_length=length_of(other),
                         verdicts=tuple(judged),
                     )
                 )
@@ -174,5 +174,6 @@ def write_run_report(context: RunContext) -> Path:
         strengths=_strengths(context),
         tables=report_tables(context),
         gates=gates_contents(run_gates(context)),
+        length_unit=context.run.manifest(last, EVALUATION).results["evaluations"][0]["length_unit"],
     )
     return write_report(contents, context.run.path / "report")

@@ -33,8 +33,9 @@ _MOVES_NO_BYTE = (
     "training.dp_replicate_size",
     "evaluation.all_checkpoints",
     "generation.vllm.gpu_memory_utilization",
+    "generation.server.base_url",
 )
-_PATIENCE = tuple(f"{judge}.server.{key}" for judge in ("oracle", "evaluation.judge") for key in PATIENCE)
+_PATIENCE = tuple(f"{who}.server.{key}" for who in ("oracle", "evaluation.judge", "generation") for key in PATIENCE)
 MAY_CHANGE = frozenset({*_PLACES, *_MOVES_NO_BYTE, *_PATIENCE})
 NEW_OBJECTIVE = "objective.name="
 
