@@ -59,7 +59,7 @@ def start(model, **changes):
 
 @pytest.fixture(scope="module")
 def engine(folder):
-    running = start(folder)
+    running = start(folder, batch_size=512)
     yield running
     running.close()
 
@@ -82,6 +82,16 @@ def test_a_sample_does_not_depend_on_its_neighbours(engine, groups):
         (alone,) = engine.respond([prompts(21)[index]], [seeds(21)[index][1:2]]).groups
         assert alone.responses == groups[index].responses[1:2]
     assert engine.respond(prompts(21)[::-1], seeds(21)[::-1]).groups[::-1] == groups
+
+
+def test_more_prompts_than_are_read_at_once_change_no_sample(engine, groups):
+    """With prompts read in parts, vLLM's CPU build fails on a seeded sample, and others draw once too often."""
+    many = [Prompt(f"l{i}", (Message("user", f"{i:03d} " * 12),)) for i in range(250)]
+    together = engine.respond([*prompts(21), *many], [*seeds(21), *([7] for _ in many)]).groups
+    assert sum(len(group.prompt_token_ids) for group in together) > 8192
+    assert together[:21] == groups
+    (alone,) = engine.respond(many[200:201], [[7]]).groups
+    assert alone == together[221]
 
 
 def test_samples_of_neighbouring_seeds_are_not_each_others(engine):

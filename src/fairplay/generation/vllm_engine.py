@@ -32,6 +32,7 @@ from fairplay.models.settings import ModelSettings
 from fairplay.records import Prompt, Response, ResponseGroup
 
 _MIN_CPU_CACHE = 64 * 2**20
+_TOKENS_AT_ONCE = 8192  # that are read in one step
 _MOST_ROWS = 2048  # at once; vLLM refuses more of them than it reads tokens at a time
 _ADAPTER_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # those that vLLM accepts as max_lora_rank
 
@@ -209,6 +210,8 @@ def _start(settings: GenerationSettings, model: str, model_settings: ModelSettin
         dtype=model_settings.dtype,
         max_model_len=length,
         max_num_seqs=rows,
+        max_num_batched_tokens=max(_TOKENS_AT_ONCE, length),
+        enable_chunked_prefill=False,  # a prompt read in parts draws once more, from the sample's own generator
         tensor_parallel_size=settings.vllm.tensor_parallel_size,
         generation_config="vllm",  # the checkpoint's own would shape the distribution
         logprobs_mode="raw_logprobs",
