@@ -58,7 +58,9 @@ def test_a_run_ends_with_results_and_a_report_for_every_iteration(finished):
     last = {(c["opponent"], c["role"]) for c in results["iterations"][1]["comparisons"]}
     assert last == {(o, r) for o in ("start", "previous") for r in ("judge", "oracle")}
     assert page == run.path / "report" / "index.html"
-    assert "http" not in page.read_text().replace("http-equiv", "").replace("http://www.w3.org", "")
+    assert "http" not in page.read_text().replace("http-equiv", "").replace("http://127.0.0.1:8000/v1", "").replace(
+        "http://www.w3.org", ""
+    )
 
 
 def test_the_judge_is_tried_with_canaries_before_training_and_what_was_found_is_told(finished):
