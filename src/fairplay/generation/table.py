@@ -9,6 +9,7 @@ from importlib.util import find_spec
 
 from fairplay.errors import ResourceError
 from fairplay.generation.contract import Engine
+from fairplay.generation.mixture import Mixture, is_mixture, read_mixture
 from fairplay.generation.settings import GenerationSettings
 from fairplay.lookup import lookup
 from fairplay.models.settings import ModelSettings
@@ -74,7 +75,7 @@ def build_engine(settings: GenerationSettings, model: str, model_settings: Model
 
     Args:
         settings: Engine and sampling.
-        model: Folder in Hugging Face format, or hub id.
+        model: Folder in Hugging Face format, hub id, or the folder of a mixture.
         model_settings: How to load it.
 
     Raises:
@@ -83,4 +84,7 @@ def build_engine(settings: GenerationSettings, model: str, model_settings: Model
         DataError: If the model can't be loaded.
     """
     check_engine(settings)
-    return ENGINES[settings.engine].build(settings, model, model_settings)
+    build = ENGINES[settings.engine].build
+    if is_mixture(model):
+        return Mixture(read_mixture(model), lambda member: build(settings, member, model_settings))
+    return build(settings, model, model_settings)
