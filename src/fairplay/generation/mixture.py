@@ -1,8 +1,8 @@
 """A mixture of policies: every response is drawn from one member, chosen at random for that response alone.
 
 The mixture of all iterates of self-play is what the guarantee of no-regret learning is about, not the last one. A
-folder with `mixture.json` stands for it wherever a policy responds. Left out: averages of weights (`models/combining.py`).
-Floor 4; imports no torch.
+folder with `mixture.json` stands for it wherever a policy responds. Left out: averages of weights
+(`models/combining.py`). Floor 4; imports no torch.
 """
 
 import json
