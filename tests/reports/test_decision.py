@@ -1,6 +1,7 @@
 import pytest
 
 from fairplay.records import Interval
+from fairplay.reports.contents import CanaryGames, Gates
 from fairplay.reports.decision import decide, outcome_of
 from reports.page_parts import UNDEFINED, around, contents, evaluation, iteration
 
@@ -25,6 +26,16 @@ def decided(*evaluations, number=1, gap=None):
 def test_an_interval_decides_only_when_it_is_clear_of_one_half(interval, outcome):
     assert outcome_of(interval) == outcome
     assert decided(evaluation(win_rate=interval, lc_win_rate=interval))[0].outcome == outcome
+
+
+def test_a_judge_that_is_the_oracle_or_failed_a_canary_is_said_before_any_number():
+    failed = CanaryGames("An empty response", "at most 10 %", around(0.3), 50, "It wins.")
+    assert (
+        decide(contents(judge="one", oracle="one")).sentences[0].startswith("This is the training oracle’s own verdict")
+    )
+    fooled = decide(contents(gates=Gates(canaries=(failed,)))).sentences
+    assert fooled[0].startswith("But this judge can be fooled")
+    assert decide(contents()).sentences == fooled[1:]
 
 
 def test_a_gain_that_vanishes_at_equal_length_is_qualified_in_the_headline():

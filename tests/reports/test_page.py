@@ -9,9 +9,17 @@ from dataclasses import replace
 import pytest
 
 from fairplay.records import Interval, Message
-from fairplay.reports.contents import CanaryGames, Gates, HeldOutLengths, PolicyMarks, SeenPrompts, StageAccount
+from fairplay.reports.contents import (
+    CanaryGames,
+    Gates,
+    HeldOutLengths,
+    LengthEvidence,
+    PolicyMarks,
+    SeenPrompts,
+    StageAccount,
+)
 from fairplay.reports.page import render_page, write_report
-from reports.page_parts import UNDEFINED, Page, contents, evaluation, iteration, sample
+from reports.page_parts import UNDEFINED, Page, around, contents, evaluation, iteration, sample
 
 ATTACK = "</script><script>alert(1)</script><img src=x onerror=alert(2)>\u2028\u2029&amp;<!--"
 
@@ -82,6 +90,20 @@ def test_the_gates_show_what_was_found_and_alarms_are_marked():
     assert "Of 40 held-out prompts, 1 are among the 900 training prompts" in page.words
     assert "fence: 3 (an end; prompts p1, p2)" in page.words
     assert [attributes.get("class") for tag, attributes in page.elements if tag == "li"].count("alarm") == 2
+
+
+def test_the_gap_and_winning_against_length_are_drawn_from_what_is_there():
+    evidence = LengthEvidence(((-5.0, around(0.3)), (6.0, around(0.8))), ((-9.0, 0.2), (9.0, 0.9)))
+    with_both = contents(
+        iterations=(iteration(1, length_evidence=(evidence,)), iteration(2, length_evidence=(evidence,)))
+    )
+    told = Page(render_page(with_both)).words
+    assert "Over-optimisation gap" in told
+    assert "Winning against length" in told
+    assert "Thin lines are earlier iterates" in told
+    without = Page(render_page(contents(iterations=(iteration(1, oracle_gaps={}),)))).words
+    assert "Over-optimisation gap" not in without
+    assert "Winning against length" not in without
 
 
 def test_hostile_samples_come_back_unchanged():
@@ -164,8 +186,8 @@ def test_every_figure_has_a_title_a_label_and_a_caption(page):
     labels = [
         attributes["aria-label"] for tag, attributes in page.elements if tag == "svg" and "aria-label" in attributes
     ]
-    assert tags.count("figure") == tags.count("figcaption") == len(labels) == 10
-    assert len(set(labels)) == 10
+    assert tags.count("figure") == tags.count("figcaption") == len(labels) == 11
+    assert len(set(labels)) == 11
 
 
 def test_same_contents_give_the_same_bytes_in_another_process(tmp_path):

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from fairplay.evaluation.length_curve import length_curve
 from fairplay.pipeline.context import CHECKPOINT, EVALUATION, PREFERENCES, RunContext
 from fairplay.pipeline.evaluate_stage import held_out_responses, judgements_path, length_of, opponents_of
 from fairplay.pipeline.game_stage import STRENGTHS, game_results
@@ -27,11 +28,13 @@ from fairplay.reports.contents import (
     HeldOutLengths,
     IterationContents,
     JudgeRole,
+    LengthEvidence,
     ReportContents,
     Sample,
     StageAccount,
     Verdict,
 )
+from fairplay.reports.decision import START
 from fairplay.reports.page import write_report
 from fairplay.storage.settings_file import dump_yaml, settings_document
 from fairplay.storage.tables import read_records
@@ -89,7 +92,17 @@ def _iteration(context: RunContext, iteration: int) -> IterationContents:
         stages=tuple(StageAccount(m.stage, m.num_in, m.num_out, m.dropped, m.seconds, m.tokens) for m in manifests),
         sampling=sampling_mismatch_of(context, iteration),
         oracle_gaps={name: Interval(**gap["gap"]) for name, gap in results["oracle_gaps"].items()},
+        length_evidence=_length_evidence(context, iteration),
     )
+
+
+def _length_evidence(context: RunContext, iteration: int) -> tuple[LengthEvidence, ...]:
+    if opponents_of(context, iteration).get(START) != 0:
+        return ()
+    path = judgements_path(context.run.folder(iteration, EVALUATION), START, "judge")
+    number = context.settings.evaluation.num_bootstrap
+    curve = length_curve(read_records(path, Judgement), seed=context.settings.seed, num_bootstrap=number)
+    return (LengthEvidence(tuple((one.gap, one.win_rate) for one in curve.bins), curve.fitted),)
 
 
 def _checkpoints(context: RunContext) -> tuple[CheckpointGame, ...]:

@@ -104,6 +104,19 @@ class HeldOutLengths:
 
 
 @dataclass(frozen=True, slots=True)
+class LengthEvidence:
+    """How winning against the start policy goes with length, by the judge.
+
+    Attributes:
+        bins: (mean length difference, win rate) of groups of pairs of responses, by length difference.
+        fitted: (length difference, win probability) by the length model; empty where all lengths are equal.
+    """
+
+    bins: tuple[tuple[float, Interval], ...]
+    fitted: tuple[tuple[float, float], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class StageAccount:
     """What one stage took in and gave out.
 
@@ -134,6 +147,7 @@ class IterationContents:
         audit: The oracle's audit on this iteration's preferences, by name as in `preferences.audit`.
         stages: In the order in which they ran.
         oracle_gaps: Opponent -> win rate by the oracle minus win rate by the judge, paired by prompt, in [-1, 1].
+        length_evidence: At most one.
         sampling: How far the engine's log-probs were from the trainer's: `num_tokens`, `mean_abs`, `max_abs`, `kl`.
     """
 
@@ -144,6 +158,7 @@ class IterationContents:
     audit: Mapping[str, float] = field(default_factory=dict)
     stages: tuple[StageAccount, ...] = ()
     oracle_gaps: Mapping[str, Interval] = field(default_factory=dict)
+    length_evidence: tuple[LengthEvidence, ...] = ()
     sampling: Mapping[str, float] = field(default_factory=dict)
 
 

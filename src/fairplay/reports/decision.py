@@ -101,6 +101,7 @@ def decide(contents: ReportContents) -> Decision:
     elif outcome != "better" and length_outcome == "better":
         headline += ", but better at equal length"
     sentences = [
+        *_alarm(contents),
         _figures(result),
         *_failures(result),
         *_resolution(result, outcome),
@@ -108,6 +109,14 @@ def decide(contents: ReportContents) -> Decision:
         *_gap(last, result),
     ]
     return Decision(outcome, headline + ".", tuple(sentences))
+
+
+def _alarm(contents: ReportContents) -> list[str]:
+    if contents.gates.oracle_is_judge or contents.judge == contents.oracle:
+        return ["This is the training oracle’s own verdict: no judge that the training never saw has confirmed it."]
+    if any(canary.alarm for canary in contents.gates.canaries):
+        return ["But this judge can be fooled, so that its verdict can’t be relied on: it failed a canary, see below."]
+    return []
 
 
 def _figures(result: EvaluationResult) -> str:

@@ -16,6 +16,7 @@ from fairplay.reports.banners import find_warnings
 from fairplay.reports.checkpoint_table import advice_sentences, checkpoint_rows
 from fairplay.reports.contents import ReportContents
 from fairplay.reports.decision import decide
+from fairplay.reports.evidence_figures import draw_evidence
 from fairplay.reports.figures import draw_results, draw_training
 from fairplay.reports.gate_table import canary_rows, mark_rows
 from fairplay.reports.samples import choose_samples, samples_json
@@ -70,7 +71,7 @@ def render_page(contents: ReportContents) -> str:
         stages=stage_rows(contents),
         totals=totals(contents),
         sampling=sampling_sentences(contents),
-        results=draw_results(contents),
+        results=(*draw_results(contents), *draw_evidence(contents)),
         training=draw_training(contents),
         samples=samples,
         samples_json=Markup(samples_json(samples)),  # noqa: S704 - escaped by samples_json

@@ -11,7 +11,9 @@
   const search = document.getElementById("sample-search");
   const picker = document.getElementById("sample-iteration");
   const buttons = [...document.querySelectorAll("[data-filter]")];
-  const state = { filter: "all", words: "", iteration: "", shown: STEP };
+  const state = { filter: "all", words: "", iteration: "", shown: STEP, diff: false };
+  const differ = document.getElementById("sample-diff");
+  const MOST_WORDS = 1200;
 
   const side = (verdict) => (verdict ? Math.sign(verdict[2] - 0.5) : NaN);
   const gap = (s) => Math.abs(s.policy[1] - s.opponent[1]);
@@ -47,6 +49,37 @@
     return body;
   };
 
+  // Words of one text, each with whether the other text has it in the same place (longest common subsequence).
+  function marked(text, other) {
+    const [a, b] = [text, other].map((one) => one.match(/\S+|\s+/g) ?? []);
+    if (a.length > MOST_WORDS || b.length > MOST_WORDS) return null;
+    const best = Array.from({ length: a.length + 1 }, () => new Uint16Array(b.length + 1));
+    for (let i = a.length - 1; i >= 0; i--)
+      for (let j = b.length - 1; j >= 0; j--)
+        best[i][j] = a[i] === b[j] ? best[i + 1][j + 1] + 1 : Math.max(best[i + 1][j], best[i][j + 1]);
+    const found = [];
+    for (let i = 0, j = 0; i < a.length; i++) {
+      while (j < b.length && a[i] !== b[j] && best[i][j + 1] > best[i + 1][j]) j++;
+      const same = j < b.length && a[i] === b[j];
+      if (same) j++;
+      found.push([a[i], same]);
+    }
+    return found;
+  }
+  function comparison(text, other, cut, tag) {
+    const words = state.diff ? marked(text, other) : null;
+    if (!words) return passage(text, cut);
+    const body = passage("", cut);
+    const parts = [];
+    for (const [word, same] of words) {
+      const last = parts[parts.length - 1];
+      if (last && last[1] === same) last[0] += word;
+      else parts.push([word, same]);
+    }
+    body.prepend(...parts.map(([part, same]) => (same ? part : make(tag, "", part))));
+    return body;
+  }
+
   function verdictLine(name, verdict, sample) {
     const strip = shape("svg", { viewBox: "0 0 92 14", "aria-hidden": "true" });
     const at = (prob) => (4 + 84 * prob).toFixed(1);
@@ -70,11 +103,11 @@
       prompt.append(passage(text, cut));
     }
     const pair = make("div", "pair");
-    for (const [[name, length, text, cut], sign] of [[sample.policy, 1], [sample.opponent, -1]]) {
+    for (const [[name, length, text, cut], other, sign] of [[sample.policy, sample.opponent, 1], [sample.opponent, sample.policy, -1]]) {
       const won = side(sample.judge) === sign;
       const who = make("div", "who", make("b", "", name), `${length} ${list.dataset.unit}`);
       if (won) who.append(make("span", "won", "✓ the judge’s choice"));
-      pair.append(make("div", won ? "side wins" : "side", who, text ? passage(text, cut) : make("span", "cut", "(empty)")));
+      pair.append(make("div", won ? "side wins" : "side", who, text ? comparison(text, other[2], cut, sign > 0 ? "ins" : "del") : make("span", "cut", "(empty)")));
     }
     const verdicts = make("div", "verdicts");
     for (const name of ["judge", "oracle"]) if (sample[name]) verdicts.append(verdictLine(name, sample[name], sample));
@@ -110,6 +143,11 @@
   }
 
   for (const button of buttons) button.addEventListener("click", () => change({ filter: button.dataset.filter }));
+  differ.addEventListener("click", () => {
+    state.diff = !state.diff;
+    differ.setAttribute("aria-pressed", String(state.diff));
+    draw();
+  });
   search.addEventListener("input", () => change({ words: search.value.trim().toLowerCase() }));
   picker?.addEventListener("change", () => change({ iteration: picker.value }));
   more.addEventListener("click", () => {
