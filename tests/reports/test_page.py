@@ -240,7 +240,7 @@ def test_undefined_length_control_is_said_and_never_printed_as_nan():
 def test_a_run_without_metrics_has_no_training_figures():
     page = Page(render_page(contents(iterations=(iteration(metrics=()),))))
     assert "training" not in [attributes.get("id") for _, attributes in page.elements]
-    assert [tag for tag, _ in page.elements].count("figure") == 3
+    assert [tag for tag, _ in page.elements].count("figure") == 4
 
 
 def test_text_that_utf8_cannot_hold_is_written_all_the_same(tmp_path):
