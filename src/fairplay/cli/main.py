@@ -20,6 +20,7 @@ from fairplay.cli import (
     data_verbs,
     judge_verb,
     loop_verbs,
+    oracle_verbs,
     stage_verbs,
     trust_verbs,
 )
@@ -36,7 +37,7 @@ app = typer.Typer(
 INTERRUPTED = 130  # what shells report for Ctrl-C in a verb that has nothing to resume
 TOLD_BY_DEFAULT = ("fairplay.pipeline", "fairplay.starter")  # a line a stage; the bars tell the rest
 _EVALUATION = (answers_verb, judge_verb, alpaca_eval_verb, benchmark_verb, trust_verbs)
-for module in (loop_verbs, stage_verbs, combine_verb, *_EVALUATION, audit_verbs, data_verbs):
+for module in (loop_verbs, stage_verbs, oracle_verbs, combine_verb, *_EVALUATION, audit_verbs, data_verbs):
     module.register(app)
 
 

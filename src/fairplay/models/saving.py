@@ -41,7 +41,7 @@ def save_policy(policy: Policy, folder: Path, *, merge_adapters: bool = True) ->
         model = whole_copy(model) if is_quantised(model) else copy.deepcopy(model).merge_and_unload()
     _save_model(model, unfinished)
     policy.tokenizer.save_pretrained(unfinished)
-    _forget_paths(unfinished)
+    forget_paths(unfinished)
     _replace(folder, unfinished)
 
 
@@ -65,7 +65,7 @@ def _valid(config: "GenerationConfig") -> "GenerationConfig":
     return config
 
 
-def _forget_paths(folder: Path) -> None:
+def forget_paths(folder: Path) -> None:
     """Drop the path a model came from out of its files: the same weights are the same bytes wherever they lay."""
     for name, key in (("config.json", "_name_or_path"), ("tokenizer_config.json", "name_or_path")):
         path = folder / name

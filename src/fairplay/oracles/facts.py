@@ -26,10 +26,12 @@ class OracleFacts:
     Attributes:
         temperature: What its logits, or differences of its scores, are divided by to be log-odds.
         label_weights: For a classifier with several labels: what each counts in the score; empty for one label.
+        max_length: Longest row in tokens that it was trained to read; 0 where that is not known.
     """
 
     temperature: float = 1.0
     label_weights: tuple[float, ...] = ()
+    max_length: int = 0
 
 
 def read_facts(source: Source, *, temperature: float = 1.0) -> OracleFacts:
@@ -48,13 +50,16 @@ def read_facts(source: Source, *, temperature: float = 1.0) -> OracleFacts:
     document = read_document(path)
     unknown = sorted(document.keys() - OracleFacts.__dataclass_fields__.keys())
     if unknown:
-        raise DataError(f"{path}: unknown key `{unknown[0]}`", hint="known: temperature, label_weights")
+        raise DataError(f"{path}: unknown key `{unknown[0]}`", hint="known: temperature, label_weights, max_length")
     kept, weights = document.get("temperature", temperature), document.get("label_weights", [])
+    longest = document.get("max_length", 0)
     if not _is_number(kept) or kept <= 0:
         raise DataError(f"{path}: the temperature must be a positive number, not {kept!r}")
     if not isinstance(weights, list) or not all(map(_is_number, weights)):
         raise DataError(f"{path}: label_weights must be a list of numbers, not {weights!r:.40}")
-    return OracleFacts(float(kept), tuple(map(float, weights)))
+    if not _is_number(longest) or longest != int(longest) or longest < 0:
+        raise DataError(f"{path}: max_length must be a number of tokens, not {longest!r}")
+    return OracleFacts(float(kept), tuple(map(float, weights)), int(longest))
 
 
 def write_facts(folder: Path, facts: OracleFacts) -> None:

@@ -60,7 +60,7 @@ class PairRanker(nn.Module):
         """The last hidden states at the three marks of each row, [rows, 3, width], float32."""
         device = self.backbone.device
         ids = [row.ids for row in rows]
-        if can_pack(self.backbone.config):
+        if can_pack(self.backbone.config) and not self.training:  # packed rows have no dropout
             states = packed_states(self.backbone, ids)
             starts = list(accumulate(map(len, ids[:-1]), initial=0))
         else:

@@ -28,12 +28,14 @@ class RewardClassifier:
         tokenizer: Its tokenizer.
         label_weights: What each of its labels counts in the score.
         temperature: Kept with it; 1 where there is none.
+        max_length: Kept with it: longest row in tokens that it was trained to read; 0 where that is not known.
     """
 
     model: Any
     tokenizer: Any
     label_weights: tuple[float, ...]
     temperature: float
+    max_length: int = 0
 
 
 def load_classifier(settings: RewardModelSettings) -> RewardClassifier:
@@ -77,7 +79,7 @@ def load_classifier(settings: RewardModelSettings) -> RewardClassifier:
         model = model.to(resolve_device(ModelSettings()))
     except torch.OutOfMemoryError as error:
         raise ResourceError(f"{source}: does not fit in memory", hint="set `dtype: bfloat16`") from error
-    return RewardClassifier(model, tokenizer, weights, facts.temperature)
+    return RewardClassifier(model, tokenizer, weights, facts.temperature, facts.max_length)
 
 
 def _refuse_foreign(source: str, config: Any) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Self
 
 import torch
+from torch import Tensor
 
 from fairplay.errors import DataError
 from fairplay.models.chat import ChatEncoder, ChatRefused
@@ -26,6 +27,10 @@ class ScoredRow:
     ids: tuple[int, ...]
     num_prompt_tokens: int
     cut: bool
+
+    @property
+    def num_response_tokens(self) -> int:
+        return len(self.ids) - self.num_prompt_tokens
 
 
 class RewardModelOracle:
@@ -68,7 +73,7 @@ class RewardModelOracle:
             found,
             name=settings.full_name(),
             temperature=found.temperature * settings.temperature,
-            max_length=settings.max_length,
+            max_length=min(settings.max_length, found.max_length or settings.max_length),
             max_tokens=token_budget(settings.batch_size, settings.max_length, found.model.device),
         )
 
@@ -81,7 +86,7 @@ class RewardModelOracle:
             row_of.append({})
             for text in dict.fromkeys(response.text for response in group.responses):
                 row_of[-1][text] = len(rows)
-                rows.append(fit(*self._encode(group.prompt, text), max_length=self.max_length))
+                rows.append(self.row(group.prompt, text))
         rewards = self._rewards(rows)
         judged = []
         for group, places in zip(groups, row_of, strict=True):
@@ -89,6 +94,14 @@ class RewardModelOracle:
             flags = [rows[index].cut for index in chosen]
             judged.append(scores_to_group(group, [rewards[index] for index in chosen], truncated=flags))
         return judged
+
+    def row(self, prompt: Prompt, text: str) -> ScoredRow:
+        """What is read of a prompt and a text that answers it.
+
+        Raises:
+            DataError: If the chat template refuses the prompt; the message names it.
+        """
+        return fit(*self._encode(prompt, text), max_length=self.max_length)
 
     def _encode(self, prompt: Prompt, text: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
         if self.chat is not None:
@@ -106,20 +119,21 @@ class RewardModelOracle:
         rewards = [0.0] * len(rows)
         with progress("scoring responses", len(rows)) as counter:
             for batch in length_batches([len(row.ids) for row in rows], max_tokens=self.max_tokens):
-                for index, reward in zip(batch, self._logits([rows[i] for i in batch]), strict=True):
+                for index, reward in zip(batch, self.rewards([rows[i] for i in batch]).tolist(), strict=True):
                     rewards[index] = reward
                 counter.advance(len(batch))
         return rewards
 
-    def _logits(self, rows: Sequence[ScoredRow]) -> list[float]:
+    def rewards(self, rows: Sequence[ScoredRow]) -> Tensor:
+        """Rewards of one batch of rows, [rows], float32; with gradients where they are not switched off."""
         device = self.model.device
         ids, mask = pad_right([row.ids for row in rows], pad_id=int(self.model.config.pad_token_id), device=device)
         inputs = {"input_ids": ids, "attention_mask": mask}
         if "token_type_ids" in self.tokenizer.model_input_names and self.chat is None:
             starts = torch.tensor([row.num_prompt_tokens for row in rows], device=device)
             inputs["token_type_ids"] = (torch.arange(ids.shape[1], device=device) >= starts[:, None]).long() * mask
-        scores: list[float] = (self.model(**inputs).logits.float() @ self.label_weights).tolist()
-        return scores
+        rewards: Tensor = self.model(**inputs).logits.float() @ self.label_weights
+        return rewards
 
 
 def fit(prompt_ids: tuple[int, ...], response_ids: tuple[int, ...], *, max_length: int) -> ScoredRow:

@@ -1,6 +1,7 @@
 """Whether an oracle's probabilities can be taken at their word: held against pairs whose better response is known.
 
-Left out: fitting the temperature (`calibration.py`), asking the oracle (`oracles/`). Floor 2; pure.
+Left out: fitting the temperature (`calibration.py`), intervals (`reliability_intervals.py`), asking the oracle
+(`oracles/`). Floor 2; pure.
 """
 
 from collections.abc import Sequence
@@ -81,7 +82,7 @@ def reliability(winner_logits: NDArray[np.floating], *, temperature: float) -> R
     probs = expit(logits / temperature)
     confidence = np.maximum(probs, 1 - probs)
     right = np.where(logits == 0, 0.5, logits > 0)
-    place = np.minimum(((confidence - 0.5) * 2 * NUM_BINS).astype(np.int64), NUM_BINS - 1)
+    place = confidence_bins(confidence)
     bins = tuple(_bin(number, confidence[place == number], right[place == number]) for number in range(NUM_BINS))
     return Reliability(
         num_pairs=len(logits),
@@ -93,6 +94,11 @@ def reliability(winner_logits: NDArray[np.floating], *, temperature: float) -> R
         fitted_temperature=fitted,
         bins=bins,
     )
+
+
+def confidence_bins(confidence: NDArray[np.float64]) -> NDArray[np.int64]:
+    """The bin of the reliability curve that each confidence in [1/2, 1] falls into, [pairs], from 0."""
+    return np.minimum(((confidence - 0.5) * 2 * NUM_BINS).astype(np.int64), NUM_BINS - 1)
 
 
 def winner_logits(groups: Sequence[PreferenceGroup], scores: Sequence[Sequence[float]]) -> NDArray[np.float64]:

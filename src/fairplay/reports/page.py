@@ -77,7 +77,7 @@ def render_page(contents: ReportContents) -> str:
         samples_json=Markup(samples_json(samples)),  # noqa: S704 - escaped by samples_json
         style=Markup(style),  # noqa: S704 - our own file
         script=Markup(script),  # noqa: S704 - our own file
-        policy=_content_policy(style, script),
+        policy=content_policy(style, script),
         markup=Markup,
     )
     return page + "\n"
@@ -89,12 +89,10 @@ def _source(environment: Environment, name: str) -> str:
     return environment.loader.get_source(environment, name)[0]
 
 
-def _content_policy(style: str, script: str) -> str:
-    """Nothing may load or run but the page's own style sheet and script, known by their hashes."""
-    return (
-        f"default-src 'none'; style-src {_hash(style)}; script-src {_hash(script)}; img-src data:; "
-        "base-uri 'none'; form-action 'none'"
-    )
+def content_policy(style: str, script: str = "") -> str:
+    """Nothing may load or run but the page's own style sheet, and script if it has one, known by their hashes."""
+    scripts = f"script-src {_hash(script)}; " if script else ""
+    return f"default-src 'none'; style-src {_hash(style)}; {scripts}img-src data:; base-uri 'none'; form-action 'none'"
 
 
 def _hash(text: str) -> str:

@@ -19,8 +19,11 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import numpy as np
+
 from fairplay.generation.settings import GenerationSettings
 from fairplay.generation.table import build_engine
+from fairplay.preferences.reliability_intervals import share_interval
 from fairplay.records import Dropped, Prompt, ResponseGroup, TrainingExample
 from fairplay.seeds import stable_seed
 from fairplay.starter.annotators import annotate
@@ -32,8 +35,9 @@ from fairplay.starter.tasks import task_of
 from fairplay.storage.atomic import write_atomic
 from fairplay.storage.settings_file import settings_document
 from fairplay.storage.shards import read_parts, run_sharded
-from fairplay.training.oracle_settings import PairTrainingSettings
-from fairplay.training.oracle_training import train_pair_model
+from fairplay.training.oracle_pairs import different_pairs, split_pairs
+from fairplay.training.oracle_settings import OracleTrainingSettings
+from fairplay.training.oracle_training import train_oracle
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +46,9 @@ WORK_NAME = ".work"
 PROMPTS_PER_SHARD = 200
 MAX_NEW_TOKENS = 48
 """Of the start policy's samples; a response of the corpus has 45 tokens at most, nearly always fewer than 30."""
+
+SHARE_KEPT_APART = 0.025
+"""Of the oracle's pairs, for its temperature; as many again are held out."""
 
 
 @dataclass(frozen=True)
@@ -199,22 +206,44 @@ def _train_oracle(
     seed: int,
     should_stop: Callable[[], bool],
 ) -> dict[str, Any]:
-    """Train the oracle unless its figures are there; they are written after its folder."""
-    figures = starter.folder / WORK_NAME / "oracle.json"
-    if not figures.is_file():
-        room = 2 * settings.policy.max_length
-        training = PairTrainingSettings(max_steps=settings.oracle_steps, max_length=room)
-        summary = train_pair_model(
-            str(starter.policy),
-            pairs,
-            training,
-            starter.oracle,
-            stable_seed(seed, "oracle"),
-            should_stop=should_stop,
-        )
-        write_atomic(figures, json.dumps(asdict(summary)))
-    results: dict[str, Any] = json.loads(figures.read_text(encoding="utf-8"))
-    return results
+    """Train the oracle; what is known of it, as plain data."""
+    training = OracleTrainingSettings(
+        kind="pair_model",
+        learning_rate=1e-3,
+        max_steps=settings.oracle_steps,
+        weight_decay=0.01,
+        max_length=2 * settings.policy.max_length,
+        logging_steps=50,
+        save_steps=100,
+    )
+    apart = max(1, round(SHARE_KEPT_APART * len(pairs)))
+    different, dropped = different_pairs(pairs)
+    learnt, calibration, held_out = split_pairs(
+        different, num_calibration=apart, num_held_out=apart, seed=stable_seed(seed, "oracle")
+    )
+    summary = train_oracle(
+        str(starter.policy),
+        learnt,
+        training,
+        starter.oracle,
+        calibration=calibration,
+        held_out=held_out,
+        work=starter.folder / WORK_NAME / "oracle",
+        seed=stable_seed(seed, "oracle"),
+        should_stop=should_stop,
+    )
+    logits = summary.held_out.winner_logits()
+    right = np.where(logits == 0, 0.5, logits > 0)
+    return {
+        "steps": summary.steps,
+        "num_train_pairs": summary.num_pairs,
+        "num_held_out_pairs": len(logits),
+        "accuracy": asdict(share_interval(right, summary.held_out.prompt_ids)),
+        "temperature": summary.temperature,
+        "num_truncated": summary.num_truncated,
+        "last_loss": summary.last_loss,
+        "num_equal_pairs": len(dropped),
+    }
 
 
 def _text(prompt: Prompt) -> str:

@@ -7,6 +7,7 @@ than larger ones, and a model ten times as large would not learn the world in th
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from fairplay.errors import SettingsError
 
@@ -105,3 +106,34 @@ PRESETS: Mapping[str, StarterSettings] = {
 
 REAL_TEXT = StarterPolicySettings(vocab_size=2048, max_length=512, max_steps=400, batch_size=8)
 """To fit the tiny policy to dialogues of some hundred tokens (HH-RLHF) in about a minute on one core."""
+
+
+@dataclass(frozen=True)
+class ScratchSettings:
+    """A model without any learnt weights, and a tokenizer trained on the texts that it will read.
+
+    Attributes:
+        model_type: Architecture by transformers' name, such as `bert`, `llama` or `deberta-v2`; empty: no such model.
+        vocab_size: Largest vocabulary of the tokenizer, and so of the model.
+        config: What else that architecture's config takes, such as `hidden_size`; the rest has transformers' defaults.
+    """
+
+    model_type: str = ""
+    vocab_size: int = 2048
+    config: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Refuse what the tokenizer decides, and a vocabulary without room for all bytes.
+
+        Raises:
+            ValueError: With every fault; the door turns it into a `SettingsError`.
+        """
+        taken = sorted(_OF_TOKENIZER & set(self.config))
+        faults = [f"config.{name}: the tokenizer decides it" for name in taken]
+        if self.vocab_size < 270:
+            faults.append(f"vocab_size: must be at least 270 (256 bytes and control tokens), is {self.vocab_size}")
+        if faults:
+            raise ValueError("; ".join(faults))
+
+
+_OF_TOKENIZER = frozenset({"model_type", "vocab_size", "pad_token_id", "bos_token_id", "eos_token_id", "num_labels"})

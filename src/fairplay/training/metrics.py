@@ -5,7 +5,8 @@ never waits for a number. Floor 5.
 
     loss                    mean over the window's optimiser steps
     rewards/chosen, ...     mean over pairs: beta * link(log-ratio), as the objective defines it
-    rewards/accuracies      share of pairs with a positive margin, ties half
+    rewards/accuracies      share of pairs with a positive margin, ties half; of an oracle's training the margin is the
+                            logit that the chosen response wins
     logps/*, logratios/*    summed over a response's tokens, nats; length/* in tokens
     logps/chosen_drift      change of the chosen responses' log-prob since the start, nats, below 0 where they have
                             become less likely ("displacement", arXiv:2402.13228, 2410.08847); where the start is asked
@@ -49,9 +50,10 @@ _PER_PAIR = (
     "length/chosen",
     "length/rejected",
 )
+_OF_POLICIES = ("rewards/chosen", "rewards/rejected", "logps/chosen", "logps/rejected")
 _PER_RESPONSE = ("logps/responses", "length/responses")
 _PRODUCTS = ("gap", "gap_squared", "gap_margin", "margin_squared")
-_COUNTS = ("loss", "pairs", "responses", "compared", "drifted", "targets")
+_COUNTS = ("loss", "pairs", "scored", "responses", "compared", "drifted", "targets")
 _OTHERS = ("logps/chosen_drift", "value_size", "target_size", "targets/too_far", "targets/unreachable")
 _NAMES = (*_COUNTS, *_PER_PAIR, *_PER_RESPONSE, *_PRODUCTS, *_OTHERS)
 
@@ -78,6 +80,20 @@ class MetricWindow:
             zero = torch.zeros_like(values["loss"])
             self.sums += torch.stack([values.get(name, zero) for name in _NAMES]).to(loss.dtype)
 
+    def add_verdicts(self, loss: Tensor, margins: Tensor, lengths: Tensor) -> None:
+        """Count one micro-batch of an oracle's training.
+
+        Args:
+            loss: Its share of the step's loss, a scalar.
+            margins: Logit that the chosen response beats the rejected one, [pairs].
+            lengths: Tokens of the chosen and of the rejected response, [pairs, 2].
+        """
+        with torch.no_grad():
+            values = _sum_each(_margin_values(margins.detach(), *lengths.to(margins.dtype).unbind(1)))
+            values["loss"] = loss.detach().double()
+            zero = torch.zeros_like(values["loss"])
+            self.sums += torch.stack([values.get(name, zero) for name in _NAMES])
+
     def restart(self) -> None:
         """Begin the next window."""
         self.sums.zero_()
@@ -101,7 +117,9 @@ class MetricWindow:
         sums = dict(zip(_NAMES, self.state(), strict=True))
         record: dict[str, float | None] = {"loss": sums["loss"] / num_steps}
         if pairs := sums["pairs"]:
-            names = [n for n in _PER_PAIR if sums["compared"] or not n.startswith("logratios/")]
+            missing = [n for n in _PER_PAIR if n.startswith("logratios/")] if not sums["compared"] else []
+            missing += _OF_POLICIES if not sums["scored"] else ()
+            names = [n for n in _PER_PAIR if n not in missing]
             record |= {name: sums[name] / pairs for name in names}
             record["length/margin_slope"], record["length/margin_r2"] = _length_dependence(sums)
             if sums["drifted"]:
@@ -122,23 +140,14 @@ def _pair_sums(output: ObjectiveOutput, batch: PreferenceBatch) -> dict[str, Ten
     policy = logps.sum_per_response(logps.policy.detach())
     lengths = logps.lengths().to(policy.dtype)
     margins = output.rewards[chosen] - output.rewards[rejected]
-    gaps = lengths[chosen] - lengths[rejected]
-    wins = (margins > 0).to(policy.dtype) + 0.5 * (margins == 0)
     per_pair = {
+        **_margin_values(margins, lengths[chosen], lengths[rejected]),
         "rewards/chosen": output.rewards[chosen],
         "rewards/rejected": output.rewards[rejected],
-        "rewards/accuracies": wins,
-        "rewards/margins": margins,
         "logps/chosen": policy[chosen],
         "logps/rejected": policy[rejected],
-        "length/chosen": lengths[chosen],
-        "length/rejected": lengths[rejected],
-        "pairs": torch.ones_like(gaps),
-        "gap": gaps,
-        "gap_squared": gaps.square(),
-        "gap_margin": gaps * margins,
-        "margin_squared": margins.square(),
     }
+    per_pair["scored"] = per_pair["pairs"]
     if "start_logps" in batch.columns:
         per_pair["logps/chosen_drift"] = policy[chosen] - batch.columns["start_logps"][chosen]
         per_pair["drifted"] = per_pair["pairs"]
@@ -147,6 +156,22 @@ def _pair_sums(output: ObjectiveOutput, batch: PreferenceBatch) -> dict[str, Ten
         per_pair["logratios/chosen"], per_pair["logratios/rejected"] = logratios[chosen], logratios[rejected]
         per_pair["compared"] = per_pair["pairs"]
     return _sum_each(per_pair)
+
+
+def _margin_values(margins: Tensor, chosen_lengths: Tensor, rejected_lengths: Tensor) -> dict[str, Tensor]:
+    """What margins and lengths say of each pair, [pairs] each."""
+    gaps = chosen_lengths - rejected_lengths
+    return {
+        "rewards/accuracies": (margins > 0).to(margins.dtype) + 0.5 * (margins == 0),
+        "rewards/margins": margins,
+        "length/chosen": chosen_lengths,
+        "length/rejected": rejected_lengths,
+        "pairs": torch.ones_like(gaps),
+        "gap": gaps,
+        "gap_squared": gaps.square(),
+        "gap_margin": gaps * margins,
+        "margin_squared": margins.square(),
+    }
 
 
 def _sum_each(values: Mapping[str, Tensor]) -> dict[str, Tensor]:

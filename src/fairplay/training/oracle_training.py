@@ -1,275 +1,194 @@
-"""Training a pair model on labelled pairs, and measuring on held-out prompts what its verdicts are worth.
+"""Training an oracle on labelled pairs: the one loop's steps, a temperature fitted on pairs kept apart, a folder.
 
-Left out: the model (`oracles/pair_model.py`), the policy's own training (`loop.py`), resuming inside a run of half a
-minute. Floor 5. Flow: pairs -> split by prompt -> rows -> AdamW steps -> held-out accuracy and temperature -> folder.
+Killed anywhere and called again, it goes on from the newest checkpoint and ends with the same bytes (float32 on a CPU).
+Left out: which pairs are kept apart and what the verdicts on them are worth (the pipeline, `preferences/`). Floor 5.
+
+    work/metrics.jsonl  work/checkpoints/  work/summary.json (written last)      output/  the oracle
 """
 
+import hashlib
 import logging
+import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
+from math import ceil
 from pathlib import Path
-from random import Random
+from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from scipy.stats import binomtest
-from torch import nn
-from torch.nn import functional
-from torch.optim import AdamW
-from torch.optim.lr_scheduler import LambdaLR
 
-from fairplay.errors import DataError, Preempted
-from fairplay.models.loading import configure_threads, load_policy
+from fairplay.errors import DataError, SettingsError
+from fairplay.models.loading import configure_threads
+from fairplay.models.modes import evaluating
 from fairplay.models.settings import ModelSettings
 from fairplay.oracles.batching import length_batches
-from fairplay.oracles.pair_encoding import EncodedTexts, PairEncoder, PairRow
-from fairplay.oracles.pair_model import PairModel, PairModelFacts
 from fairplay.preferences.calibration import fit_temperature
 from fairplay.progress import progress
-from fairplay.records import Dropped, Interval, Prompt, TrainingExample
+from fairplay.records import Dropped, TrainingExample
 from fairplay.seeds import stable_seed
-from fairplay.storage.atomic import folder_atomic
-from fairplay.training.oracle_settings import PairTrainingSettings
+from fairplay.storage.digests import content_digest, sha256_value
+from fairplay.training.distributed import current_ranks
+from fairplay.training.fingerprint import description
+from fairplay.training.oracle_learner import NeverRenewed, OracleLearner
+from fairplay.training.oracle_pairs import EncodedPair, TrainableOracle, different_pairs
+from fairplay.training.oracle_settings import OracleTrainingSettings
+from fairplay.training.oracle_starts import trainable_oracle
+from fairplay.training.oracle_summary import OracleTrainingSummary, Verdicts, read_summary, write_summary
+from fairplay.training.plan import StepPlan, steps_per_epoch
+from fairplay.training.steps import run_steps
+from fairplay.training.trainable import check_settings
 
 logger = logging.getLogger(__name__)
 
-EQUAL_TEXTS = "chosen and rejected are equal"
-BATCHES_SORTED_TOGETHER = 16  # enough to make neighbours alike in length, few enough to keep batches mixed
-HELD_OUT_TOKENS = 16384
+VERDICT_TOKENS = 8192  # of one forward pass over pairs kept apart
+PARTS = ("learnt from", "for calibration", "held out")
+
+Pairs = Sequence[EncodedPair[Any]]
 
 
-@dataclass(frozen=True, slots=True)
-class PairTrainingSummary:
-    """What came of training a pair model.
-
-    Attributes:
-        steps: Optimiser steps.
-        num_train_pairs, num_held_out_pairs: Pairs learnt from, and pairs of other prompts kept apart.
-        accuracy: Share of held-out pairs whose labelled winner is preferred, both orders averaged, with Wilson's 95 %
-            interval (pairs of one prompt are counted as independent, so it is a little narrow).
-        temperature: T fitted on the held-out pairs; saved with the model.
-        num_truncated: Pairs of which the model reads only a part.
-        last_loss: Mean loss of the last tenth of the steps, nats.
-        dropped: Pairs left out, with the reason.
-    """
-
-    steps: int
-    num_train_pairs: int
-    num_held_out_pairs: int
-    accuracy: Interval
-    temperature: float
-    num_truncated: int
-    last_loss: float
-    dropped: tuple[Dropped, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class LabelledPair:
-    """Two of the encoded texts that answer a prompt: the indices of the chosen and of the rejected one."""
-
-    id: str
-    encoded: EncodedTexts
-    chosen: int
-    rejected: int
-
-    @property
-    def truncated(self) -> bool:
-        return self.encoded.truncated[self.chosen] or self.encoded.truncated[self.rejected]
-
-
-def train_pair_model(
-    base: str,
+def train_oracle(
+    source: str,
     pairs: Sequence[TrainingExample],
-    settings: PairTrainingSettings,
+    settings: OracleTrainingSettings,
     output: Path,
-    seed: int,
     *,
+    calibration: Sequence[TrainingExample],
+    held_out: Sequence[TrainingExample],
+    work: Path,
+    seed: int,
     should_stop: Callable[[], bool] = lambda: False,
-) -> PairTrainingSummary:
-    """Train a pair model from a policy's body and save it; the same call gives the same bytes.
+) -> OracleTrainingSummary:
+    """Train an oracle.
 
     Args:
-        base: Policy folder or hub id whose body and tokenizer are taken.
-        pairs: Labelled pairs; each (chosen, rejected) of an example's `pairs` is one.
-        settings: Steps, rates, share of held-out prompts.
-        output: The folder to fill; it appears only when it is whole, and takes the place of an older one.
-        seed: The run's seed.
-        should_stop: Asked after every step; a training that stops begins anew the next time.
+        source: Folder or hub id of what it starts from.
+        pairs: Examples with pairs to learn from; pairs of equal texts are dropped and counted.
+        settings: Its kind, and how to train.
+        output: Folder of the finished oracle; appears only when it is complete.
+        calibration: Pairs of other prompts, on which the temperature is fitted.
+        held_out: Pairs of yet other prompts, which nothing is fitted to.
+        work: Folder of metrics and checkpoints.
+        seed: Decides the weights of a fresh head, the order of the pairs, and who is shown first.
+        should_stop: Polled after each optimiser step; true saves a checkpoint and stops.
 
     Returns:
-        Accuracy and temperature on held-out prompts, and what was dropped.
+        What happened, with the verdicts on the pairs kept apart; the same again, at once, if it has finished before.
 
     Raises:
-        DataError: If an example has no pair, or fewer than two prompts have a pair of different texts.
-        Preempted: If asked to stop.
+        SettingsError: If several processes were started, or settings don't go with each other.
+        DataError: If a part has no pair of different texts, nothing can be loaded, or a loss is not finite.
+        Preempted: If asked to stop; the same call goes on from there.
     """
-    policy = load_policy(base, ModelSettings())
-    body = policy.model.base_model
-    longest = min(settings.max_length, getattr(body.config, "max_position_embeddings", settings.max_length))
-    facts = PairModelFacts(temperature=1.0, max_length=longest)
-    model = PairModel(body, policy.tokenizer, facts, head_seed=stable_seed(seed, "pair model", "head"))
-    configure_threads(sum(parameter.numel() for parameter in model.parameters()))
-    model.to(policy.model.device)
-    kept, dropped = _different_pairs(pairs)
-    held_out_prompts = _held_out_prompts(kept, settings.held_out_share, seed)
-    encoder = model.encoder(longest)
-    train = _encode(encoder, [pair for pair in kept if pair.prompt.id not in held_out_prompts])
-    held_out = _encode(encoder, [pair for pair in kept if pair.prompt.id in held_out_prompts])
-    losses = _fit(model, encoder, train, settings, seed, should_stop)
-    logits = _symmetric_logits(model, encoder, held_out)
-    model.facts = PairModelFacts(temperature=fit_temperature(logits), max_length=longest)
-    summary = PairTrainingSummary(
-        steps=settings.max_steps,
-        num_train_pairs=len(train),
-        num_held_out_pairs=len(held_out),
-        accuracy=accuracy_interval(logits),
-        temperature=model.facts.temperature,
-        num_truncated=sum(pair.truncated for pair in (*train, *held_out)),
-        last_loss=float(np.mean(losses[-max(1, len(losses) // 10) :])),
+    if current_ranks().size > 1:
+        raise SettingsError("an oracle learns in one process", hint="start the command without torchrun")
+    check_settings(settings.steps(), ModelSettings(dtype=settings.dtype))
+    parts, dropped = _parts([pairs, calibration, held_out])
+    oracle = trainable_oracle(source, settings, seed=seed)
+    configure_threads(sum(parameter.numel() for parameter in oracle.model.parameters()))
+    learnt, fitted, kept_apart = (oracle.encode(part) for part in parts)
+    fingerprint = _fingerprint([learnt, fitted, kept_apart], source, settings, seed)
+    finished = read_summary(work / "summary.json", fingerprint)
+    if finished is not None and output.is_dir():
+        shutil.rmtree(work / "checkpoints", ignore_errors=True)
+        return finished
+    work.mkdir(parents=True, exist_ok=True)
+    if settings.gradient_checkpointing:
+        oracle.backbone.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    learner = OracleLearner(
+        oracle, learnt, stable_seed(seed, "oracle"), settings.length_penalty, settings.label_smoothing, settings.bf16
+    )
+    with torch.random.fork_rng():
+        counters = run_steps(
+            learner,
+            _plan(learnt, settings, seed),
+            NeverRenewed(),
+            settings.steps(),
+            work=work,
+            fingerprint=fingerprint,
+            should_stop=should_stop,
+        )
+    with evaluating(oracle.model), torch.inference_mode():
+        of_calibration = _verdicts(oracle, fitted, "verdicts for calibration")
+        of_held_out = _verdicts(oracle, kept_apart, "verdicts on held-out pairs")
+    summary = OracleTrainingSummary(
+        steps=counters.step,
+        num_pairs=len(learnt),
         dropped=dropped,
+        num_truncated=sum(pair.truncated for pair in (*learnt, *fitted, *kept_apart)),
+        tokens=counters.tokens,
+        first_loss=counters.first_loss,
+        last_loss=counters.last_loss,
+        seconds=counters.seconds,
+        temperature=fit_temperature(of_calibration.winner_logits()),
+        calibration=of_calibration,
+        held_out=of_held_out,
     )
-    with folder_atomic(output) as unfinished:
-        model.save(unfinished)
-    logger.info(
-        "pair model: %d steps, held-out accuracy %.3f [%.3f, %.3f] on %d pairs, temperature %.3f",
-        summary.steps,
-        summary.accuracy.value,
-        summary.accuracy.low,
-        summary.accuracy.high,
-        summary.num_held_out_pairs,
-        summary.temperature,
-    )
+    oracle.save(output, temperature=summary.temperature)
+    write_summary(work / "summary.json", summary, fingerprint)
+    shutil.rmtree(work / "checkpoints", ignore_errors=True)
+    logger.info("%s: %d steps, temperature %.3f", output, summary.steps, summary.temperature)
     return summary
 
 
-def accuracy_interval(chosen_logits: NDArray[np.floating]) -> Interval:
-    """Share of positive logits (0 counts half) with Wilson's 95 % interval, [pairs] -> Interval."""
-    num_pairs = len(chosen_logits)
-    num_right = float((chosen_logits > 0).sum() + 0.5 * (chosen_logits == 0).sum())
-    interval = binomtest(round(num_right), num_pairs).proportion_ci(method="wilson")
-    return Interval(num_right / num_pairs, float(interval.low), float(interval.high))
+def _parts(parts: Sequence[Sequence[TrainingExample]]) -> tuple[list[list[TrainingExample]], tuple[Dropped, ...]]:
+    """The pairs of each part; refuses a part without any, and a prompt in two of them."""
+    found = [different_pairs(part) for part in parts]
+    for name, (kept, _) in zip(PARTS, found, strict=True):
+        if not kept:
+            raise DataError(
+                f"no pair of two different texts is {name}",
+                hint="it takes pairs to learn from, others to fit the temperature on, and others to test it on",
+            )
+    prompts = [{pair.prompt.messages for pair in kept} for kept, _ in found]
+    if shared := (prompts[0] & prompts[1]) | (prompts[0] & prompts[2]) | (prompts[1] & prompts[2]):
+        raise DataError(f"{len(shared)} prompts are in two of the parts {', '.join(PARTS)}", hint="split by prompt")
+    return [kept for kept, _ in found], tuple(drop for _, drops in found for drop in drops)
 
 
-def _different_pairs(pairs: Sequence[TrainingExample]) -> tuple[list[TrainingExample], tuple[Dropped, ...]]:
-    """One example a pair, chosen first; pairs of equal texts are dropped."""
-    kept, dropped = [], []
-    for example in pairs:
-        if not example.pairs:
-            raise DataError(f"example {example.id}: it has no pair", hint="a pair model learns from labelled pairs")
-        for number, (chosen, rejected) in enumerate(example.pairs):
-            pair_id = f"{example.id}#{number}" if len(example.pairs) > 1 else example.id
-            responses = (example.responses[chosen], example.responses[rejected])
-            if responses[0].text == responses[1].text:
-                dropped.append(Dropped(pair_id, EQUAL_TEXTS))
-            else:
-                kept.append(TrainingExample(pair_id, example.prompt, responses, pairs=((0, 1),)))
-    return kept, tuple(dropped)
+def _plan(pairs: Pairs, settings: OracleTrainingSettings, seed: int) -> StepPlan:
+    sizes = (settings.per_device_train_batch_size, settings.gradient_accumulation_steps)
+    per_epoch = steps_per_epoch(len(pairs), batch_size=sizes[0], accumulation=sizes[1])
+    num_steps = settings.max_steps if settings.max_steps > 0 else ceil(settings.num_train_epochs * per_epoch)
+    return StepPlan(tuple(pair.longest_row for pair in pairs), *sizes, num_steps, seed)
 
 
-def _held_out_prompts(pairs: Sequence[TrainingExample], share: float, seed: int) -> frozenset[str]:
-    prompts = sorted({pair.prompt.id for pair in pairs}, key=lambda prompt: stable_seed(seed, "held out", prompt))
-    if len(prompts) < 2:
-        raise DataError(
-            f"{len(prompts)} prompts have a pair of different texts; a pair model needs 2 or more",
-            hint="one to learn from and one to be tested on",
-        )
-    return frozenset(prompts[: min(max(1, round(share * len(prompts))), len(prompts) - 1)])
+def _verdicts(oracle: TrainableOracle[Any], pairs: Pairs, what: str) -> Verdicts:
+    """The trained oracle's verdict on each pair, in both presentation orders, [pairs]."""
+    both = np.zeros((2, len(pairs)))
+    with progress(what, len(pairs)) as counter:
+        for batch in length_batches([pair.longest_row for pair in pairs], max_tokens=VERDICT_TOKENS):
+            some = [pairs[index] for index in batch]
+            for place, chosen_first in enumerate((True, False) if oracle.compares else (True,)):
+                logits = oracle.logits(some, [chosen_first] * len(some))
+                both[place, batch] = logits.double().cpu().numpy()
+            counter.advance(len(batch))
+    if not oracle.compares:
+        both[1] = both[0]
+    if not np.isfinite(both).all():
+        bad = next(pair.id for pair, column in zip(pairs, both.T, strict=True) if not np.isfinite(column).all())
+        raise DataError(f"pair {bad}: the oracle's logit is not finite", hint="lower the learning rate")
+    return Verdicts(
+        pair_ids=tuple(pair.id for pair in pairs),
+        prompt_ids=tuple(pair.prompt_id for pair in pairs),
+        chosen_first=tuple(both[0].tolist()),
+        chosen_second=tuple(both[1].tolist()),
+        length_gaps=tuple(pair.lengths[0] - pair.lengths[1] for pair in pairs),
+    )
 
 
-def _encode(encoder: PairEncoder, pairs: Sequence[TrainingExample]) -> list[LabelledPair]:
-    """The pairs as token ids; prompts and texts that occur in several pairs are tokenised once."""
-    texts: dict[Prompt, dict[str, int]] = {}
-    for pair in pairs:
-        known = texts.setdefault(pair.prompt, {})
-        for response in pair.responses:
-            known.setdefault(response.text, len(known))
-    encoded = {prompt: encoder.encode(prompt, tuple(known)) for prompt, known in texts.items()}
-    return [
-        LabelledPair(pair.id, encoded[pair.prompt], *(texts[pair.prompt][response.text] for response in pair.responses))
-        for pair in pairs
-    ]
-
-
-def _batches(
-    encoder: PairEncoder, pairs: Sequence[LabelledPair], *, size: int, epoch: int, seed: int
-) -> list[list[LabelledPair]]:
-    """One epoch in batches of like length: drawn order, sorted within a few batches, batches in drawn order."""
-    draw = Random(stable_seed(seed, "pair model", "batches", epoch))  # noqa: S311 - a reproducible draw, no secret
-    order = draw.sample(range(len(pairs)), len(pairs))
-    window = size * BATCHES_SORTED_TOGETHER
-    batches = []
-    for start in range(0, len(order), window):
-        alike = sorted(order[start : start + window], key=lambda i: _row_length(encoder, pairs[i]))
-        batches += [[pairs[i] for i in alike[at : at + size]] for at in range(0, len(alike), size)]
-    draw.shuffle(batches)
-    return batches
-
-
-def _fit(
-    model: PairModel,
-    encoder: PairEncoder,
-    pairs: Sequence[LabelledPair],
-    settings: PairTrainingSettings,
-    seed: int,
-    should_stop: Callable[[], bool],
-) -> list[float]:
-    """Train in place; the loss of each step in nats."""
-    optimizer = AdamW(model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True)
-    schedule = LambdaLR(optimizer, lambda step: _rate(step, settings))
-    losses: list[float] = []
-    epoch = 0
-    model.train()
-    with torch.random.fork_rng(), progress("training the pair model", settings.max_steps) as counter:
-        torch.manual_seed(stable_seed(seed, "pair model", "dropout"))
-        while len(losses) < settings.max_steps:
-            for batch in _batches(encoder, pairs, size=settings.per_device_train_batch_size, epoch=epoch, seed=seed):
-                if len(losses) == settings.max_steps:
-                    break
-                chosen_first = [stable_seed(seed, "pair order", epoch, pair.id) % 2 == 0 for pair in batch]
-                rows = [_row(encoder, pair, first) for pair, first in zip(batch, chosen_first, strict=True)]
-                logits = model(rows)
-                loss = functional.binary_cross_entropy_with_logits(logits, torch.tensor(chosen_first).to(logits))
-                optimizer.zero_grad(set_to_none=True)
-                loss.backward()  # type: ignore[no-untyped-call]
-                nn.utils.clip_grad_norm_(model.parameters(), settings.max_grad_norm)
-                optimizer.step()
-                schedule.step()
-                losses.append(loss.item())
-                if not np.isfinite(losses[-1]):
-                    raise DataError(
-                        f"the pair model's loss is {losses[-1]} at step {len(losses)}", hint="lower the rate"
-                    )
-                if should_stop():
-                    raise Preempted(f"stopped in the pair model's training after step {len(losses)}")
-                counter.advance()
-            epoch += 1
-    model.eval()
-    return losses
-
-
-def _rate(step: int, settings: PairTrainingSettings) -> float:
-    """Share of the peak learning rate at a step: linear rise, then linear fall to 0."""
-    rise = min(1.0, (step + 1) / max(1, settings.warmup_steps))
-    return rise * max(0.0, 1 - step / settings.max_steps)
-
-
-def _row(encoder: PairEncoder, pair: LabelledPair, chosen_first: bool) -> PairRow:
-    order = (pair.chosen, pair.rejected) if chosen_first else (pair.rejected, pair.chosen)
-    return encoder.row(pair.encoded, *order)
-
-
-def _row_length(encoder: PairEncoder, pair: LabelledPair) -> int:
-    return encoder.row_length(pair.encoded, pair.chosen, pair.rejected)
-
-
-@torch.inference_mode()
-def _symmetric_logits(model: PairModel, encoder: PairEncoder, pairs: Sequence[LabelledPair]) -> NDArray[np.float64]:
-    """Logit that the chosen text wins, both presentation orders averaged, [pairs]."""
-    logits = np.zeros(len(pairs))
-    lengths = [_row_length(encoder, pair) for pair in pairs]
-    for batch in length_batches(lengths, max_tokens=HELD_OUT_TOKENS):
-        forward = model([_row(encoder, pairs[i], chosen_first=True) for i in batch])
-        backward = model([_row(encoder, pairs[i], chosen_first=False) for i in batch])
-        logits[batch] = 0.5 * (forward - backward).double().cpu().numpy()
-    return logits
+def _fingerprint(parts: Sequence[Pairs], source: str, settings: OracleTrainingSettings, seed: int) -> str:
+    """What identifies a training: equal calls have the same bytes as a result, and may go on from each other."""
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(repr(len(part)).encode())
+        for pair in part:
+            digest.update(repr((pair.id, pair.prompt_id, [row.ids for row in pair.rows])).encode())
+    return sha256_value(
+        {
+            "pairs": digest.hexdigest(),
+            "source": content_digest(source),
+            "settings": description(replace(settings, report_to=(), save_steps=0)),
+            "seed": seed,
+        }
+    )

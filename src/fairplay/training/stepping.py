@@ -5,9 +5,10 @@ whole step, so the gradient accumulated over micro-batches and ranks is the whol
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain, islice
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -22,11 +23,19 @@ from fairplay.objectives.objective import Objective
 from fairplay.objectives.regression import Regression, regression
 from fairplay.seeds import stable_seed
 from fairplay.training.anchor_rows import mismatched
-from fairplay.training.batches import TrainingSet, example_rows, num_input_tokens, preference_batch, step_totals
+from fairplay.training.batches import (
+    ReferenceLogps,
+    TrainingSet,
+    example_rows,
+    num_input_tokens,
+    preference_batch,
+    step_totals,
+)
 from fairplay.training.distributed import ALONE, Ranks, sync_gradients
 from fairplay.training.frozen import STATISTICS_OF_FROZEN_MODELS
 from fairplay.training.guard import check_start
 from fairplay.training.joining import gathered, joined, none_of
+from fairplay.training.learning import StepOutcome
 from fairplay.training.metrics import MetricWindow
 from fairplay.training.plan import Divide, Step, undivided
 from fairplay.training.reading import Reading
@@ -34,23 +43,6 @@ from fairplay.training.reading import Reading
 STATISTICS = "statistics:"
 
 _Computed = tuple[Tensor, list[tuple[list[str], Tensor]], State]
-
-
-@dataclass(frozen=True)
-class StepOutcome:
-    """What one step computed; the gradient lies in the parameters.
-
-    Attributes:
-        loss: Loss of the whole step, a detached scalar on the device.
-        example_losses: For each micro-batch the example ids and their losses, [examples].
-        num_tokens: Tokens the model read, padding not counted.
-        state: The objective's state for the next step.
-    """
-
-    loss: Tensor
-    example_losses: list[tuple[list[str], Tensor]]
-    num_tokens: int
-    state: State
 
 
 @dataclass(frozen=True)
@@ -80,6 +72,20 @@ class Learner:
     divide: Divide = undivided
     ranks: Ranks = ALONE
     live_reference: PreTrainedModel | None = None
+
+    @property
+    def initial_state(self) -> State:
+        """The objective's state before the first step."""
+        return self.objective.initial_state
+
+    @property
+    def reference(self) -> ReferenceLogps:
+        """The reference's log-probs that are in force."""
+        return self.data.reference
+
+    def with_reference(self, reference: ReferenceLogps) -> Self:
+        """The same with other log-probs of the reference."""
+        return replace(self, data=replace(self.data, reference=reference))
 
     def accumulate(self, step: Step, *, number: int, epoch: int, state: State, window: MetricWindow) -> StepOutcome:
         """Add the gradient of the step's loss to the parameters.

@@ -1,6 +1,7 @@
 """All optimiser steps of a training in their order: gradient, step, record, checkpoint, and going on after a stop.
 
-Left out: how a step's gradient comes about (`stepping.py`), what comes before and after (`loop.py`). Floor 5.
+Left out: how a step's gradient comes about (`stepping.py` for policies, `oracle_learner.py` for oracles), what comes
+before and after (`loop.py`, `oracle_training.py`). Floor 5.
 """
 
 import logging
@@ -19,12 +20,11 @@ from fairplay.training.batches import ReferenceLogps
 from fairplay.training.checkpoints import Trainee, newest_checkpoint, restore_checkpoint, save_checkpoint
 from fairplay.training.distributed import whole
 from fairplay.training.guard import check_finite
+from fairplay.training.learning import Learns, Renews
 from fairplay.training.metrics import MetricsFile, MetricWindow
 from fairplay.training.optimizers import build_optimizer, build_schedule
 from fairplay.training.plan import Step, StepPlan
-from fairplay.training.renewal import Renewal
 from fairplay.training.settings import TrainingSettings
-from fairplay.training.stepping import Learner
 from fairplay.training.trackers import Tracker, open_trackers
 
 logger = logging.getLogger(__name__)
@@ -52,12 +52,12 @@ class Counters:
 class _Run:
     """The fixed parts of one training."""
 
-    learner: Learner
+    learner: Learns
     trainee: Trainee
     parameters: list[Parameter]
     settings: TrainingSettings
     plan: StepPlan
-    renewal: Renewal
+    renewal: Renews
     fingerprint: str
     work: Path
     metrics: MetricsFile
@@ -67,9 +67,9 @@ class _Run:
 
 
 def run_steps(
-    learner: Learner,
+    learner: Learns,
     plan: StepPlan,
-    renewal: Renewal,
+    renewal: Renews,
     settings: TrainingSettings,
     *,
     work: Path,
@@ -116,9 +116,9 @@ def run_steps(
 
 
 def _open_run(
-    learner: Learner,
+    learner: Learns,
     plan: StepPlan,
-    renewal: Renewal,
+    renewal: Renews,
     settings: TrainingSettings,
     *,
     work: Path,
@@ -145,13 +145,13 @@ def _open_run(
 
 def _take_up(run: _Run) -> tuple[_Run, Counters]:
     """Go on from the newest checkpoint, or start at step 0; records of later steps are cut."""
-    counters = Counters(objective_state=dict(run.learner.objective.initial_state))
+    counters = Counters(objective_state=dict(run.learner.initial_state))
     path = newest_checkpoint(run.work / "checkpoints")
     if path is not None:
         saved, state = restore_checkpoint(path, run.trainee, fingerprint=run.fingerprint)
         run.window.load(saved.pop("window"))
         counters = Counters(**saved)
-        run = _with_reference(run, run.renewal.load(state, run.learner.data.reference, counters.step))
+        run = _with_reference(run, run.renewal.load(state, run.learner.reference, counters.step))
         logger.info("resumed after step %d of %d from %s", counters.step, run.plan.num_steps, path)
     if run.learner.ranks.is_first:
         run.metrics.cut_after(counters.step)
@@ -171,7 +171,7 @@ def _renew(run: _Run, counters: Counters) -> _Run:
 
 
 def _with_reference(run: _Run, reference: ReferenceLogps) -> _Run:
-    return replace(run, learner=replace(run.learner, data=replace(run.learner.data, reference=reference)))
+    return replace(run, learner=run.learner.with_reference(reference))
 
 
 def _take_step(run: _Run, step: Step, counters: Counters) -> None:
@@ -253,5 +253,5 @@ def _save(run: _Run, counters: Counters) -> None:
         run.trainee,
         fingerprint=run.fingerprint,
         counters=saved,
-        reference=run.renewal.state(run.learner.data.reference, counters.step),
+        reference=run.renewal.state(run.learner.reference, counters.step),
     )
