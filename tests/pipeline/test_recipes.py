@@ -11,6 +11,7 @@ from fairplay.objectives.table import build_objective
 from fairplay.pipeline.context import CHECKPOINT, EXAMPLES
 from fairplay.pipeline.demo import recipe_in
 from fairplay.pipeline.loop import check_settings, run_loop
+from fairplay.pipeline.oracle_stages import read_oracle_settings
 from fairplay.pipeline.planning.plan import Place, run_plan
 from fairplay.pipeline.settings import read_run_settings, read_train_settings, run_settings, split_objective
 from fairplay.pipeline.stages import given_responses, prompt_text
@@ -19,9 +20,16 @@ from fairplay.storage.run_directory import RunDirectory
 from fairplay.storage.tables import read_records
 
 RECIPES = Path(__file__).parents[2] / "recipes"
+ORACLES = sorted(RECIPES.rglob("reward_model.yaml"))
+POLICIES = sorted(set(RECIPES.glob("hh/*.yaml")) - set(ORACLES))
 
 
-@pytest.mark.parametrize("path", sorted(RECIPES.glob("hh/*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", ORACLES, ids=lambda path: str(path.relative_to(RECIPES)))
+def test_every_recipe_of_an_oracle_is_read_without_a_fault(path):
+    assert read_oracle_settings(path, []).training.kind == path.stem
+
+
+@pytest.mark.parametrize("path", POLICIES, ids=lambda path: path.stem)
 def test_every_recipe_of_the_hh_dialogues_is_read_without_a_fault(path):
     settings = read_train_settings(path, [])
     assert build_objective(*split_objective(settings.objective)).name == path.stem

@@ -66,12 +66,14 @@ class PairLmOracle:
         """
         commit = settings.source.commit()
         policy = load_policy(settings.model, ModelSettings(dtype=settings.dtype, revision=commit))
+        facts = read_facts(Source(settings.model, commit))
+        longest = min(settings.max_length, facts.max_length or settings.max_length)
         return cls(
             policy,
-            QuestionEncoder(policy.tokenizer, max_length=settings.max_length),
+            QuestionEncoder(policy.tokenizer, max_length=longest),
             name=settings.full_name(),
-            temperature=read_facts(Source(settings.model, commit)).temperature * settings.temperature,
-            max_tokens=token_budget(settings.batch_size, settings.max_length, policy.model.device),
+            temperature=facts.temperature * settings.temperature,
+            max_tokens=token_budget(settings.batch_size, longest, policy.model.device),
             orders=settings.orders,
             num_anchors=settings.num_anchors,
         )

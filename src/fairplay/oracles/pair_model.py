@@ -119,7 +119,9 @@ def read_facts(folder: Path) -> PairModelFacts:
         raise SettingsError(f"oracle.model: there is no folder {folder}", hint="`pair_model` takes a local folder")
     for name in (HEAD_FILE, FACTS_FILE):
         if not (folder / name).is_file():
-            raise DataError(f"{folder} is no pair model: it has no {name}", hint="train one with `train_pair_model`")
+            raise DataError(
+                f"{folder} is no pair model: it has no {name}", hint="train one with `fairplay train-oracle`"
+            )
     try:
         facts = json.loads((folder / FACTS_FILE).read_text(encoding="utf-8"))
         return PairModelFacts(temperature=float(facts["temperature"]), max_length=int(facts["max_length"]))

@@ -120,7 +120,7 @@ def train_oracle_run(
             "measured": trained.results["measured"],
             "model": str(run.folder(1, ORACLE) / "model"),
         }
-        write_atomic(run.path / "results.json", json.dumps(results, indent=1) + "\n")
+        write_atomic(run.path / "results.json", json.dumps(results, indent=1, sort_keys=True) + "\n")
         from fairplay.reports.oracle_page import write_oracle_page
 
         page = write_oracle_page(results, run.path / "report")

@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import (
     AutoConfig,
@@ -28,10 +29,13 @@ from fairplay.storage.atomic import folder_atomic
 
 CLS, SEP, UNK, PAD = "[CLS]", "[SEP]", "[UNK]", "[PAD]"
 
+# What transformers raises for a config that it can't build: it has no error of its own for that.
+_REFUSALS = (StrictDataclassError, ValueError, KeyError, TypeError, AttributeError, AssertionError, RuntimeError)
 _CLASSES: Mapping[str, Any] = MappingProxyType(
     {
         "reward_model": AutoModelForSequenceClassification,
         "pair_model": AutoModelForCausalLM,
+        "pair_lm": AutoModelForCausalLM,
         "pair_ranker": AutoModel,
     }
 )
@@ -66,7 +70,15 @@ def write_untrained(folder: Path, kind: str, settings: ScratchSettings, texts: I
         with torch.random.fork_rng(devices=()):
             torch.manual_seed(stable_seed(seed, "weights"))
             model = _CLASSES[kind].from_config(config)
-    except (ValueError, KeyError, TypeError, AttributeError, AssertionError, RuntimeError) as error:
+    except (
+        StrictDataclassError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        AssertionError,
+        RuntimeError,
+    ) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise SettingsError(
             f"scratch: no `{kind}` can be made of a `{settings.model_type}` of this config: {reason}",

@@ -38,8 +38,8 @@ class OracleLearner:
         bf16: Whether to compute in bfloat16 by autocast.
     """
 
-    oracle: TrainableOracle[Any]
-    pairs: Sequence[EncodedPair[Any]]
+    oracle: TrainableOracle
+    pairs: Sequence[EncodedPair]
     seed: int
     length_penalty: float = 0.0
     label_smoothing: float = 0.0
@@ -92,15 +92,15 @@ class OracleLearner:
         tokens = sum(self._num_tokens(self.pairs[index]) for index in chain(*step))
         return StepOutcome(torch.stack(losses).sum(), pair_losses, tokens, state)
 
-    def _logits(self, pairs: Sequence[EncodedPair[Any]], epoch: int) -> Tensor:
+    def _logits(self, pairs: Sequence[EncodedPair], epoch: int) -> Tensor:
         chosen_first = [stable_seed(self.seed, "pair order", epoch, pair.id) % 2 == 0 for pair in pairs]
         kind = next(self.model.parameters()).device.type
         with torch.autocast(kind, dtype=torch.bfloat16, enabled=self.bf16):
             logits = self.oracle.logits(pairs, chosen_first)
         return logits.float() if self.bf16 else logits
 
-    def _num_tokens(self, pair: EncodedPair[Any]) -> int:
-        return len(pair.rows[0].ids) + (0 if self.oracle.compares else len(pair.rows[1].ids))
+    def _num_tokens(self, pair: EncodedPair) -> int:
+        return len(pair.ids[0]) + (0 if self.oracle.compares else len(pair.ids[1]))
 
 
 class NeverRenewed:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Protocol
 
 from torch import Tensor
 from torch.nn import Module
@@ -19,16 +19,8 @@ from fairplay.seeds import stable_seed
 EQUAL_TEXTS, EQUAL_SCORES = "chosen and rejected are equal", "equal scores"
 
 
-class _Row(Protocol):
-    @property
-    def ids(self) -> tuple[int, ...]: ...
-
-
-R = TypeVar("R", bound=_Row)
-
-
 @dataclass(frozen=True, slots=True)
-class EncodedPair(Generic[R]):
+class EncodedPair:
     """A labelled pair as token ids.
 
     Attributes:
@@ -36,23 +28,25 @@ class EncodedPair(Generic[R]):
         prompt_id: Of its prompt.
         rows: What is read: of an oracle that scores, prompt with chosen and prompt with rejected; of one that compares,
             the pair with the chosen one first and with the rejected one first.
+        ids: Token ids of these two rows.
         lengths: Tokens of the chosen and of the rejected response, as far as they are read.
         truncated: Whether only a part is read.
     """
 
     id: str
     prompt_id: str
-    rows: tuple[R, R]
+    rows: tuple[Any, Any]
+    ids: tuple[tuple[int, ...], tuple[int, ...]]
     lengths: tuple[int, int]
     truncated: bool
 
     @property
     def longest_row(self) -> int:
         """Tokens of the longer row."""
-        return max(len(row.ids) for row in self.rows)
+        return max(map(len, self.ids))
 
 
-class TrainableOracle(Protocol[R]):
+class TrainableOracle(Protocol):
     """An oracle that learns: rows in, logits out.
 
     Attributes:
@@ -74,7 +68,7 @@ class TrainableOracle(Protocol[R]):
         """The transformers model in it."""
         ...
 
-    def encode(self, pairs: Sequence[TrainingExample]) -> list[EncodedPair[R]]:
+    def encode(self, pairs: Sequence[TrainingExample]) -> list[EncodedPair]:
         """Token ids of pairs of which response 0 is the chosen one, too long input cut for each alone.
 
         Raises:
@@ -82,7 +76,7 @@ class TrainableOracle(Protocol[R]):
         """
         ...
 
-    def logits(self, pairs: Sequence[EncodedPair[R]], chosen_first: Sequence[bool]) -> Tensor:
+    def logits(self, pairs: Sequence[EncodedPair], chosen_first: Sequence[bool]) -> Tensor:
         """Logit that the chosen response beats the rejected one, [pairs], float32, where it can be with gradients.
 
         Args:

@@ -16,7 +16,7 @@ from fairplay.models.saving import forget_paths
 from fairplay.oracles.facts import OracleFacts, write_facts
 from fairplay.oracles.pair_encoding import EncodedTexts, PairRow
 from fairplay.oracles.pair_queue import PairReader
-from fairplay.oracles.reward_model import RewardModelOracle, ScoredRow
+from fairplay.oracles.reward_model import RewardModelOracle
 from fairplay.records import Prompt, TrainingExample
 from fairplay.storage.atomic import folder_atomic
 from fairplay.training.oracle_pairs import EncodedPair
@@ -43,7 +43,7 @@ class TrainableRewardModel:
     def backbone(self) -> Any:
         return self.oracle.model
 
-    def encode(self, pairs: Sequence[TrainingExample]) -> list[EncodedPair[ScoredRow]]:
+    def encode(self, pairs: Sequence[TrainingExample]) -> list[EncodedPair]:
         encoded = []
         for pair in pairs:
             chosen, rejected = (self.oracle.row(pair.prompt, response.text) for response in pair.responses)
@@ -52,13 +52,14 @@ class TrainableRewardModel:
                     id=pair.id,
                     prompt_id=pair.prompt.id,
                     rows=(chosen, rejected),
+                    ids=(chosen.ids, rejected.ids),
                     lengths=(chosen.num_response_tokens, rejected.num_response_tokens),
                     truncated=chosen.cut or rejected.cut,
                 )
             )
         return encoded
 
-    def logits(self, pairs: Sequence[EncodedPair[ScoredRow]], chosen_first: Sequence[bool]) -> Tensor:
+    def logits(self, pairs: Sequence[EncodedPair], chosen_first: Sequence[bool]) -> Tensor:
         rewards = self.oracle.rewards([row for pair in pairs for row in pair.rows]).reshape(-1, 2)
         return rewards[:, 0] - rewards[:, 1]
 
@@ -72,24 +73,26 @@ class TrainableRewardModel:
 
 @dataclass(frozen=True)
 class TrainablePairReader:
-    """A model that reads both responses at once: a pair model, or a pair ranker.
+    """A model that reads both responses at once: a pair model, a pair ranker, or a pair-preference language model.
 
     Attributes:
         kind: The oracle's kind.
-        model: From rows to the logits that their first response beats their second.
+        model: Holds the weights.
         backbone: The transformers model in it.
         reader: Makes the rows.
+        logits_of: From rows to the logits that their first response beats their second.
         write: (folder, temperature) -> files in it.
     """
 
     kind: str
-    model: Any
+    model: Module
     backbone: Any
-    reader: PairReader
+    reader: PairReader[Any, Any]
+    logits_of: Callable[[Sequence[Any]], Tensor]
     write: Callable[[Path, float], None]
     compares = True
 
-    def encode(self, pairs: Sequence[TrainingExample]) -> list[EncodedPair[PairRow]]:
+    def encode(self, pairs: Sequence[TrainingExample]) -> list[EncodedPair]:
         texts: dict[Prompt, dict[str, int]] = {}
         for pair in pairs:
             known = texts.setdefault(pair.prompt, {})
@@ -101,21 +104,28 @@ class TrainablePairReader:
             for pair in pairs
         ]
 
-    def _pair(self, pair: TrainingExample, encoded: EncodedTexts, chosen: int, rejected: int) -> EncodedPair[PairRow]:
+    def _pair(self, pair: TrainingExample, encoded: EncodedTexts, chosen: int, rejected: int) -> EncodedPair:
+        rows = (self.reader.row(encoded, chosen, rejected), self.reader.row(encoded, rejected, chosen))
         return EncodedPair(
             id=pair.id,
             prompt_id=pair.prompt.id,
-            rows=(self.reader.row(encoded, chosen, rejected), self.reader.row(encoded, rejected, chosen)),
+            rows=rows,
+            ids=(row_ids(rows[0]), row_ids(rows[1])),
             lengths=(len(encoded.text_ids[chosen]), len(encoded.text_ids[rejected])),
             truncated=encoded.truncated[chosen] or encoded.truncated[rejected],
         )
 
-    def logits(self, pairs: Sequence[EncodedPair[PairRow]], chosen_first: Sequence[bool]) -> Tensor:
+    def logits(self, pairs: Sequence[EncodedPair], chosen_first: Sequence[bool]) -> Tensor:
         rows = [pair.rows[0 if first else 1] for pair, first in zip(pairs, chosen_first, strict=True)]
-        logits: Tensor = self.model(rows)
+        logits = self.logits_of(rows)
         return torch.where(torch.tensor(chosen_first, device=logits.device), logits, -logits)
 
     def save(self, output: Path, *, temperature: float) -> None:
         with folder_atomic(output) as unfinished:
             self.write(unfinished, temperature)
             forget_paths(unfinished)
+
+
+def row_ids(row: PairRow | tuple[int, ...]) -> tuple[int, ...]:
+    """Token ids of what a pair reader makes."""
+    return row if isinstance(row, tuple) else row.ids

@@ -13,6 +13,7 @@ from fairplay.training.settings import TrainingSettings
 TRAINABLE_KINDS: Mapping[str, str] = {
     "reward_model": "a sequence classifier that gives each response one reward (Bradley-Terry)",
     "pair_model": "a causal language model's body that reads both responses, under a small head",
+    "pair_lm": "a causal language model that answers A or B (RLHFlow's form)",
     "pair_ranker": "a DeBERTa that reads both responses, of PairRM's making",
 }
 DTYPES = ("float32", "bfloat16")
@@ -27,7 +28,7 @@ class OracleTrainingSettings:
         learning_rate: Highest rate of the schedule; 1e-5 as in RLHFlow's reward models of 2B (their 8B: 2e-6).
         num_train_epochs: Passes over the pairs; reward models overfit from the second on.
         per_device_train_batch_size: Pairs in one micro-batch.
-        max_length: Longest row in tokens (prompt and response; of a `pair_model`, prompt and both responses); longer
+        max_length: Longest row in tokens (prompt and response, or both responses where both are read); longer
             input is cut, for each pair alone, and counted.
         prompt_max_length, response_max_length: Of a `pair_ranker`, instead of `max_length`: of the prompt, and of each
             response where the prompt takes all of its room; defaults are PairRM's.

@@ -4,20 +4,24 @@ Left out: models without any learnt weights (the starter writes their folders; t
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 import torch
 from safetensors.torch import save_file
-from torch import nn
+from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForSequenceClassification, DebertaV2Model
 
 from fairplay.errors import DataError
 from fairplay.lookup import lookup
 from fairplay.models.loading import check_source, load_policy, load_tokenizer, resolve_device
+from fairplay.models.probe import choose_layout
 from fairplay.models.settings import ModelSettings
+from fairplay.models.token_logps import score_rows
+from fairplay.oracles.facts import OracleFacts, write_facts
+from fairplay.oracles.lm_encoding import QuestionEncoder
 from fairplay.oracles.pair_model import FACTS_FILE, PairModel, PairModelFacts
 from fairplay.oracles.pair_ranker import PairRanker, build_ranker
 from fairplay.oracles.ranker_encoding import PREFIXES, RankerEncoder, RowLengths
@@ -30,11 +34,12 @@ from fairplay.training.oracle_pairs import TrainableOracle
 from fairplay.training.oracle_readers import TrainablePairReader, TrainableRewardModel
 from fairplay.training.oracle_settings import OracleTrainingSettings
 
+ANSWERS_A_TILE = 256  # whose logits are held at a time
 _PUBLISHED_PLACE = {"0": "1", "2": "4"}  # LLM-Blender's head has a dropout before each of its two layers
 _MARK_NAMES = ("source_prefix_id", "cand1_prefix_id", "cand2_prefix_id", "cand_prefix_id")
 
 
-def trainable_oracle(source: str, settings: OracleTrainingSettings, *, seed: int) -> TrainableOracle[Any]:
+def trainable_oracle(source: str, settings: OracleTrainingSettings, *, seed: int) -> TrainableOracle:
     """An oracle ready to learn, in training mode, on its device.
 
     Args:
@@ -54,7 +59,7 @@ def trainable_oracle(source: str, settings: OracleTrainingSettings, *, seed: int
     return oracle
 
 
-def _reward_model(source: str, settings: OracleTrainingSettings, seed: int) -> TrainableOracle[Any]:
+def _reward_model(source: str, settings: OracleTrainingSettings, seed: int) -> TrainableOracle:
     tokenizer = load_tokenizer(source)
     try:
         model = AutoModelForSequenceClassification.from_pretrained(
@@ -75,7 +80,7 @@ def _reward_model(source: str, settings: OracleTrainingSettings, seed: int) -> T
     return TrainableRewardModel(oracle)
 
 
-def _pair_model(source: str, settings: OracleTrainingSettings, seed: int) -> TrainableOracle[Any]:
+def _pair_model(source: str, settings: OracleTrainingSettings, seed: int) -> TrainableOracle:
     if (Path(source) / FACTS_FILE).is_file():
         model = PairModel.load(Path(source), dtype=settings.dtype)
     else:
@@ -91,10 +96,29 @@ def _pair_model(source: str, settings: OracleTrainingSettings, seed: int) -> Tra
         model.facts = PairModelFacts(temperature=temperature, max_length=longest)
         model.save(folder)
 
-    return TrainablePairReader("pair_model", model, model.body, model.encoder(longest), write)
+    return TrainablePairReader("pair_model", model, model.body, model.encoder(longest), model, write)
 
 
-def _pair_ranker(source: str, settings: OracleTrainingSettings, seed: int) -> TrainableOracle[Any]:
+def _pair_lm(source: str, settings: OracleTrainingSettings, seed: int) -> TrainableOracle:
+    policy = load_policy(source, ModelSettings(dtype=settings.dtype))
+    longest = _longest(settings.max_length, policy.model.config)
+    encoder = QuestionEncoder(policy.tokenizer, max_length=longest)
+    layout = choose_layout(policy.model, longest=longest, trains=True).layout
+
+    def logits_of(rows: Sequence[tuple[int, ...]]) -> Tensor:
+        answers = [(row, (label,)) for row in rows for label in encoder.label_ids]
+        logps = score_rows(policy.model, answers, tile=ANSWERS_A_TILE, layout=layout).logps.view(-1, 2)
+        return logps[:, 0] - logps[:, 1]
+
+    def write(folder: Path, temperature: float) -> None:
+        policy.model.save_pretrained(folder)
+        policy.tokenizer.save_pretrained(folder)
+        write_facts(folder, OracleFacts(temperature, max_length=longest))
+
+    return TrainablePairReader("pair_lm", policy.model, policy.model, encoder, logits_of, write)
+
+
+def _pair_ranker(source: str, settings: OracleTrainingSettings, seed: int) -> TrainableOracle:
     lengths = RowLengths(settings.prompt_max_length, settings.response_max_length, settings.truncation_side)
     config = AutoConfig.from_pretrained(source)
     if config.model_type != "deberta-v2":
@@ -118,7 +142,7 @@ def _pair_ranker(source: str, settings: OracleTrainingSettings, seed: int) -> Tr
     def write(folder: Path, temperature: float) -> None:
         _write_ranker(folder, model, tokenizer, lengths, temperature)
 
-    return TrainablePairReader("pair_ranker", model, model.backbone, encoder, write)
+    return TrainablePairReader("pair_ranker", model, model.backbone, encoder, model, write)
 
 
 def _is_ranker(source: str) -> bool:
@@ -156,7 +180,7 @@ def _longest(asked: int, config: Any) -> int:
     return min(asked, getattr(config, "max_position_embeddings", asked) or asked)
 
 
-Start = Callable[[str, OracleTrainingSettings, int], TrainableOracle[Any]]
+Start = Callable[[str, OracleTrainingSettings, int], TrainableOracle]
 STARTS: Mapping[str, Start] = MappingProxyType(
-    {"reward_model": _reward_model, "pair_model": _pair_model, "pair_ranker": _pair_ranker}
+    {"reward_model": _reward_model, "pair_model": _pair_model, "pair_ranker": _pair_ranker, "pair_lm": _pair_lm}
 )

@@ -13,7 +13,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from math import ceil
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -44,7 +43,7 @@ logger = logging.getLogger(__name__)
 VERDICT_TOKENS = 8192  # of one forward pass over pairs kept apart
 PARTS = ("learnt from", "for calibration", "held out")
 
-Pairs = Sequence[EncodedPair[Any]]
+Pairs = Sequence[EncodedPair]
 
 
 def train_oracle(
@@ -153,7 +152,7 @@ def _plan(pairs: Pairs, settings: OracleTrainingSettings, seed: int) -> StepPlan
     return StepPlan(tuple(pair.longest_row for pair in pairs), *sizes, num_steps, seed)
 
 
-def _verdicts(oracle: TrainableOracle[Any], pairs: Pairs, what: str) -> Verdicts:
+def _verdicts(oracle: TrainableOracle, pairs: Pairs, what: str) -> Verdicts:
     """The trained oracle's verdict on each pair, in both presentation orders, [pairs]."""
     both = np.zeros((2, len(pairs)))
     with progress(what, len(pairs)) as counter:
@@ -183,7 +182,7 @@ def _fingerprint(parts: Sequence[Pairs], source: str, settings: OracleTrainingSe
     for part in parts:
         digest.update(repr(len(part)).encode())
         for pair in part:
-            digest.update(repr((pair.id, pair.prompt_id, [row.ids for row in pair.rows])).encode())
+            digest.update(repr((pair.id, pair.prompt_id, pair.ids)).encode())
     return sha256_value(
         {
             "pairs": digest.hexdigest(),
