@@ -5,7 +5,7 @@ Left out: the whole loop (`loop_verbs.py`). Floor 8; torch is imported when a ve
 
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,13 @@ class _GenerateSettings:
 
 
 @dataclass(frozen=True)
+class _BestOfSettings:
+    oracle: OracleSettings
+    generation: GenerationSettings = field(default_factory=GenerationSettings)
+    loading: ModelSettings = field(default_factory=ModelSettings)
+
+
+@dataclass(frozen=True)
 class _WinRateSettings:
     rule: str = SelectionSettings().rule
     opponents: str = SelectionSettings().opponents
@@ -61,11 +68,17 @@ def generate(
     model: str = typer.Option(..., "--model", help="The policy: a folder or a hub id."),
     source: str = typer.Option(..., "--input", help="Prompts: a file, a folder or a hub id."),
     destination: Path = typer.Option(..., "--output", help="Where the responses go, as JSON lines."),
+    best_of: int = typer.Option(
+        0, "--best-of", min=0, help="Of so many responses keep the one that an oracle prefers (--set oracle.kind=...)."
+    ),
     seed: int = typer.Option(0, "--seed", help="Every sample's seed is a hash that begins with it."),
     overrides: list[str] = SET,
     output: Format = FORMAT,
 ) -> None:
     """K responses of a policy to every prompt (--set generation.num_responses=5 and so on); run again to resume."""
+    if best_of:
+        _tell(_best_of(model, source, destination, best_of, seed, overrides), output)
+        return
     settings = build_settings(_GenerateSettings, apply_overrides({}, overrides), "--set")
     with stop_on_signals() as should_stop, resumable():
         from fairplay.pipeline.single_stages import generate_file
@@ -80,6 +93,28 @@ def generate(
             should_stop=should_stop,
         )
     _tell(done, output)
+
+
+def _best_of(
+    model: str, source: str, destination: Path, best_of: int, seed: int, overrides: list[str]
+) -> dict[str, Any]:
+    document = apply_overrides({}, overrides)
+    if "num_responses" in document.get("generation", {}):
+        raise SettingsError("generation.num_responses: --best-of says how many there are")
+    settings = build_settings(_BestOfSettings, document, "--set")
+    with stop_on_signals() as should_stop, resumable():
+        from fairplay.pipeline.best_of import best_of_file
+
+        return best_of_file(
+            model,
+            source,
+            destination,
+            oracle=settings.oracle,
+            generation=replace(settings.generation, num_responses=best_of),
+            loading=settings.loading,
+            seed=seed,
+            should_stop=should_stop,
+        )
 
 
 def rank(

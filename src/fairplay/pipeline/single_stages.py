@@ -75,7 +75,7 @@ def generate_file(
         "loading": settings_document(loading),
         "seed": seed,
     }
-    with _shards_beside(output, decisive) as folder:
+    with shards_beside(output, decisive) as folder:
         engine = build_engine(generation, model, loading)
 
         def respond(prompts: Sequence[Prompt]) -> tuple[Sequence[ResponseGroup], Sequence[Dropped]]:
@@ -146,7 +146,7 @@ def rank_file(
             raise DataError(f"{line.where}: 1 response, nothing to compare it with", hint="generate 2 or more a prompt")
     make_parent(output)
     judge = build_oracle(oracle)
-    with _shards_beside(output, {"lines": content_digest(str(source)), "oracle": _identity(oracle)}) as folder:
+    with shards_beside(output, {"lines": content_digest(str(source)), "oracle": identity_of_oracle(oracle)}) as folder:
         run_sharded(
             folder,
             groups,
@@ -237,7 +237,7 @@ def make_parent(output: Path) -> None:
 
 
 @contextmanager
-def _shards_beside(output: Path, decisive: Mapping[str, Any]) -> Iterator[Path]:
+def shards_beside(output: Path, decisive: Mapping[str, Any]) -> Iterator[Path]:
     """A hidden folder for the shards of an output: removed where the work ends well, or is stopped before any is done.
 
     Shards of an earlier call are found in it if what decides their content is the same; else they are removed, and a
@@ -274,7 +274,7 @@ def _forget_stale(folder: Path, decisive: Mapping[str, Any]) -> None:
     write_atomic(marker, json.dumps(wanted))
 
 
-def _identity(oracle: OracleSettings) -> dict[str, Any]:
+def identity_of_oracle(oracle: OracleSettings) -> dict[str, Any]:
     """What decides an oracle's verdicts: its settings, and its weights, code or records instead of their place."""
     document, sources = oracle_identity(oracle)
     return document | {name: source.digest() for name, source in sources.items()}

@@ -1,0 +1,114 @@
+"""Best of n: n responses to every prompt, of which the one that an oracle prefers to the others is kept.
+
+As the SPPO paper reports for PairRM, with n = 16. Policy and oracle are in memory together; where they do not fit,
+`generate` and `rank` one after the other say the same. Left out: those two (`single_stages.py`). Floor 7.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fairplay.data.reading import read_prompts
+from fairplay.errors import SettingsError
+from fairplay.generation.settings import GenerationSettings, decisive_settings
+from fairplay.generation.table import build_engine
+from fairplay.models.settings import ModelSettings
+from fairplay.oracles.contract import split_judged
+from fairplay.oracles.settings import OracleSettings
+from fairplay.oracles.table import build_oracle
+from fairplay.pipeline.context import count_reasons
+from fairplay.pipeline.response_lines import line_of_group, write_lines
+from fairplay.pipeline.single_stages import SHARD_SIZE, identity_of_oracle, shards_beside
+from fairplay.preferences.win_matrix import group_logits, win_matrix
+from fairplay.preferences.win_rates import win_rates
+from fairplay.records import Dropped, PreferenceGroup, Prompt
+from fairplay.seeds import stable_seed
+from fairplay.storage.digests import content_digest
+from fairplay.storage.settings_file import settings_document
+from fairplay.storage.shards import read_dropped, read_parts, run_sharded
+
+
+def best_of_file(
+    model: str,
+    source: str,
+    output: Path,
+    *,
+    oracle: OracleSettings,
+    generation: GenerationSettings,
+    loading: ModelSettings,
+    seed: int,
+    should_stop: Callable[[], bool],
+) -> dict[str, Any]:
+    """The best of `generation.num_responses` responses of a model to every prompt of a source, as JSON lines.
+
+    A line is one of `fairplay generate` with one response, and `best_of`: `n`, `index` (which of them it was),
+    `win_rate` (its mean probability to beat the others, by the oracle), and `oracle`. The n are those of
+    `fairplay generate` with the same seed; of equally good ones the first is kept. For an oracle that scores each
+    response, the highest win rate is the highest score.
+
+    Returns:
+        Counts as `generate_file`, the oracle, and the mean win rate of what was kept.
+
+    Raises:
+        SettingsError: If n is less than 2.
+        Preempted: If `should_stop` said so; the same call again goes on from there.
+    """
+    if generation.num_responses < 2:
+        raise SettingsError(f"--best-of {generation.num_responses}: there is nothing to choose from", hint="2 or more")
+    loaded = read_prompts(source)
+    decisive = {
+        "prompts": loaded.sha256,
+        "model": content_digest(model),
+        "generation": decisive_settings(generation),
+        "loading": settings_document(loading),
+        "seed": seed,
+        "oracle": identity_of_oracle(oracle),
+    }
+    with shards_beside(output, decisive) as folder:
+        judge = build_oracle(oracle)
+        engine = build_engine(generation, model, loading)
+
+        def respond(prompts: Sequence[Prompt]) -> tuple[Sequence[PreferenceGroup], Sequence[Dropped]]:
+            numbers = range(generation.num_responses)
+            seeds = [[stable_seed(seed, "generate", prompt.id, k) for k in numbers] for prompt in prompts]
+            generated = engine.respond(prompts, seeds)
+            judged, without_verdict = split_judged(judge.pair_logits(generated.groups))
+            return judged, [*generated.dropped, *without_verdict]
+
+        run_sharded(
+            folder,
+            loaded.items,
+            respond,
+            PreferenceGroup,
+            shard_size=SHARD_SIZE,
+            description=f"{output.name}: best of {generation.num_responses}",
+            should_stop=should_stop,
+        )
+        engine.close()
+        compared, dropped = read_parts(folder, PreferenceGroup), read_dropped(folder)
+        lines = [best_line(preferences, name=judge.name, temperature=judge.temperature) for preferences in compared]
+        write_lines(output, lines)
+    return {
+        "format": loaded.format,
+        "num_in": len(loaded.items) + len(loaded.dropped),
+        "num_out": len(lines),
+        "dropped": count_reasons([*loaded.dropped, *dropped]),
+        "oracle": judge.name,
+        "best_of": generation.num_responses,
+        "mean_win_rate": float(np.mean([line["best_of"]["win_rate"] for line in lines])) if lines else None,
+        "tokens": sum(len(response.token_ids) for item in compared for response in item.group.responses),
+        "output": str(output),
+    }
+
+
+def best_line(preferences: PreferenceGroup, *, name: str, temperature: float) -> dict[str, Any]:
+    """The line of the response with the highest win rate among the others of its group; the first of equal ones."""
+    rates = win_rates(win_matrix(group_logits(preferences), temperature=temperature), opponents="leave-one-out")
+    index = int(np.argmax(rates))
+    group = preferences.group
+    kept = replace(group, responses=(group.responses[index],))
+    said = {"n": len(group.responses), "index": index, "win_rate": float(rates[index]), "oracle": name}
+    return {**line_of_group(kept), "best_of": said}
