@@ -7,7 +7,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from fairplay.errors import DataError, ResourceError, ServiceError, SettingsError
-from fairplay.models.adapters import add_adapters, has_adapters, reference_mode
+from fairplay.models.adapters import adapters_off, add_adapters, has_adapters, scoring_mode
 from fairplay.models.loading import Policy, configure_threads, load_policy, load_tokenizer, resolve_device
 from fairplay.models.saving import save_policy
 from fairplay.models.settings import AdapterSettings, ModelSettings
@@ -102,7 +102,7 @@ def test_adapters_start_as_the_reference_learn_alone_and_merge_into_a_plain_fold
         optimizer.step()
     learned = logps(adapted.model)
     assert (learned - start).abs().max() > 1e-3
-    with reference_mode(adapted):
+    with scoring_mode(adapted.model), adapters_off(adapted.model):
         assert torch.equal(logps(adapted.model), start)
     save_policy(adapted, tmp_path / "merged")
     assert torch.equal(logps(adapted.model), learned)
@@ -137,11 +137,6 @@ def test_fresh_adapters_depend_on_their_seed_and_disturb_no_other_draw():
     assert torch.equal(torch.rand(3), expected)
     assert all(torch.equal(first[key], second[key]) for key in first)
     assert any(not torch.equal(first[key], third[key]) for key in first if "lora_A" in key)
-
-
-def test_a_policy_without_adapters_is_not_its_own_reference():
-    with pytest.raises(SettingsError, match="own reference"), reference_mode(policy()):
-        pass
 
 
 def test_adapter_modules_that_do_not_exist_are_refused():

@@ -6,7 +6,7 @@ from torch import nn
 
 from fairplay.errors import DataError, SettingsError
 from fairplay.models import head
-from fairplay.models.adapters import add_adapters, reference_mode, scoring_mode
+from fairplay.models.adapters import adapters_off, add_adapters, scoring_mode
 from fairplay.models.loading import Policy
 from fairplay.models.settings import AdapterSettings
 from fairplay.models.token_logps import check_head, score_rows
@@ -159,7 +159,7 @@ def test_a_head_with_adapters_gives_the_naive_values_and_gradients(family, kept,
     both = [torch.autograd.grad(logps.square().sum(), list(weights.values())) for logps in (scores, expected)]
     for found, wanted in zip(*both, strict=True):
         torch.testing.assert_close(found, wanted, rtol=1e-10, atol=1e-12)
-    with reference_mode(policy):
+    with scoring_mode(policy.model), adapters_off(policy.model):
         torch.testing.assert_close(score_rows(policy.model, ROWS, tile=3).logps, naive(policy.model, ROWS))
 
 

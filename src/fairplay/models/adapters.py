@@ -74,19 +74,6 @@ def scoring_mode(model: Any) -> Iterator[None]:
 
 
 @contextmanager
-def reference_mode(policy: "Policy") -> Iterator[None]:
-    """The policy as it was before its adapters, without dropout and gradients, while the block runs.
-
-    Raises:
-        SettingsError: If the policy has no adapters: then it can't be its own reference.
-    """
-    if not has_adapters(policy.model):
-        raise SettingsError("a policy without adapters can't be its own reference", hint="load the reference")
-    with scoring_mode(policy.model), adapters_off(policy.model):
-        yield
-
-
-@contextmanager
 def adapters_off(model: Any) -> Iterator[None]:
     """The model computes as it would without its adapters while the block runs; a model without any as ever.
 
