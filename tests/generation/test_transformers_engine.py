@@ -11,7 +11,7 @@ from fairplay.errors import DataError, SettingsError
 from fairplay.generation.settings import GenerationSettings
 from fairplay.generation.table import ENGINES, build_engine
 from fairplay.generation.transformers_engine import TransformersEngine
-from fairplay.models.chat import render_prompt
+from fairplay.models.chat import ChatEncoder
 from fairplay.models.loading import Policy
 from fairplay.models.saving import save_policy
 from fairplay.models.settings import ModelSettings
@@ -65,7 +65,7 @@ def test_groups_keep_order_prompt_ids_seeds_and_tokens():
     assert [group.prompt for group in generated.groups] == prompts(9)
     assert not generated.dropped
     for index, group in enumerate(generated.groups):
-        assert group.prompt_token_ids == render_prompt(engine.transcriber.tokenizer, group.prompt.messages)
+        assert group.prompt_token_ids == ChatEncoder(engine.transcriber.tokenizer).prompt(group.prompt.messages)
         assert [response.seed for response in group.responses] == list(range(index, index + 1 + index % 4))
 
 

@@ -20,7 +20,7 @@ from fairplay.generation.agreement import sampling_mismatch  # noqa: E402
 from fairplay.generation.settings import GenerationSettings  # noqa: E402
 from fairplay.generation.table import build_engine  # noqa: E402
 from fairplay.models.adapters import add_adapters  # noqa: E402
-from fairplay.models.chat import render_prompt  # noqa: E402
+from fairplay.models.chat import ChatEncoder  # noqa: E402
 from fairplay.models.loading import Policy, load_policy  # noqa: E402
 from fairplay.models.saving import save_policy  # noqa: E402
 from fairplay.models.settings import AdapterSettings, ModelSettings  # noqa: E402
@@ -111,7 +111,7 @@ def test_ids_end_tokens_and_finish_reasons_are_those_of_the_other_engines(engine
     end = engine.transcriber.tokenizer.eos_token_id
     for group, asked, drawn in zip(groups, prompts(21), seeds(21), strict=True):
         assert group.prompt == asked
-        assert group.prompt_token_ids == render_prompt(engine.transcriber.tokenizer, asked.messages)
+        assert group.prompt_token_ids == ChatEncoder(engine.transcriber.tokenizer).prompt(asked.messages)
         assert [r.seed for r in group.responses] == drawn
     responses = [r for group in groups for r in group.responses]
     assert {r.finish_reason for r in responses} == {"stop", "length"}

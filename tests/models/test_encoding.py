@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from fairplay.errors import DataError
-from fairplay.models.chat import encode_response, render_prompt
+from fairplay.models.chat import ChatEncoder
 from fairplay.models.encoding import encode_examples
 from fairplay.records import Message, Prompt, Response, TrainingExample
 from models.tiny import make_tokenizer
@@ -22,9 +22,9 @@ def example(*responses, **changes):
 def test_text_is_rendered_and_the_prompt_is_shared():
     encoded = encode_examples(TOKENIZER, [example(Response("red"), Response("two cat"))], **LIMITS)
     (only,) = encoded.examples
-    assert only.prompt_ids == render_prompt(TOKENIZER, PROMPT.messages)
+    assert only.prompt_ids == ChatEncoder(TOKENIZER).prompt(PROMPT.messages)
     assert only.response_ids == tuple(
-        encode_response(TOKENIZER, PROMPT.messages, text)[1] for text in ("red", "two cat")
+        ChatEncoder(TOKENIZER).response(PROMPT.messages, text)[1] for text in ("red", "two cat")
     )
 
 
@@ -39,7 +39,7 @@ def test_given_text_beside_sampled_ids_keeps_the_prompt_that_the_policy_read():
     mixed = example(Response("red", token_ids=(90, 2)), Response("two"), prompt_token_ids=(7, 8))
     (only,) = encode_examples(TOKENIZER, [mixed], **LIMITS).examples
     assert only.prompt_ids == (7, 8)
-    assert only.response_ids[1] == encode_response(TOKENIZER, PROMPT.messages, "two")[1]
+    assert only.response_ids[1] == ChatEncoder(TOKENIZER).response(PROMPT.messages, "two")[1]
 
 
 def test_an_empty_response_is_its_end_of_turn_token():

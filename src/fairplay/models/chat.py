@@ -197,18 +197,6 @@ class ChatEncoder:
         return DataError(f"{self.tokenizer.name_or_path or 'the tokenizer'}: the chat template {what}", hint=hint)
 
 
-def render_prompt(tokenizer: "PreTrainedTokenizerBase", messages: Sequence[Message]) -> tuple[int, ...]:
-    """Ids of a conversation that ends with a user turn, with the assistant header; see `ChatEncoder.prompt`."""
-    return ChatEncoder(tokenizer).prompt(messages)
-
-
-def encode_response(
-    tokenizer: "PreTrainedTokenizerBase", messages: Sequence[Message], response: str
-) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Ids of the prompt and of a response with its end-of-turn token; see `ChatEncoder.response`."""
-    return ChatEncoder(tokenizer).response(messages, response)
-
-
 def stop_token_ids(
     tokenizer: "PreTrainedTokenizerBase", generation_config: "GenerationConfig | None"
 ) -> tuple[int, ...]:
