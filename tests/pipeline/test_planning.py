@@ -7,6 +7,7 @@ from fairplay.errors import DataError, SettingsError
 from fairplay.pipeline.context import CHECKPOINT, EVALUATION, GATES, PREFERENCES, RESPONSES
 from fairplay.pipeline.loop import run_loop
 from fairplay.pipeline.planning.calibration import calibrate
+from fairplay.pipeline.planning.clock import Place, Rates
 from fairplay.pipeline.planning.costs import (
     HARDWARE,
     Efficiency,
@@ -16,9 +17,9 @@ from fairplay.pipeline.planning.costs import (
     training_bytes,
     training_flops,
 )
-from fairplay.pipeline.planning.plan import PLAN_NAME, Lengths, Place, Rates, run_plan
+from fairplay.pipeline.planning.plan import PLAN_NAME, run_plan
 from fairplay.pipeline.planning.shapes import KNOWN, model_shape
-from fairplay.pipeline.planning.work import comparisons
+from fairplay.pipeline.planning.work import Lengths, comparisons
 from fairplay.storage.run_directory import RunDirectory
 
 LLAMA = KNOWN["meta-llama/Meta-Llama-3-8B-Instruct"]

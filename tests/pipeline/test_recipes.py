@@ -12,7 +12,8 @@ from fairplay.pipeline.context import CHECKPOINT, EXAMPLES
 from fairplay.pipeline.demo import recipe_in
 from fairplay.pipeline.loop import check_settings, run_loop
 from fairplay.pipeline.oracle_stages import read_oracle_settings
-from fairplay.pipeline.planning.plan import Place, run_plan
+from fairplay.pipeline.planning.clock import Place
+from fairplay.pipeline.planning.plan import run_plan
 from fairplay.pipeline.settings import read_run_settings, read_train_settings, run_settings, split_objective
 from fairplay.pipeline.stages import given_responses, prompt_text
 from fairplay.records import TrainingExample

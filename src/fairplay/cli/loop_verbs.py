@@ -23,7 +23,7 @@ from fairplay.pipeline.signals import stop_on_signals
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from fairplay.pipeline.planning.plan import Rates
+    from fairplay.pipeline.planning.clock import Rates
     from fairplay.pipeline.settings import RunSettings
     from fairplay.storage.run_directory import RunDirectory
 

@@ -12,7 +12,7 @@ from fairplay.errors import ServiceError, SettingsError
 from fairplay.pipeline.planning.wording import duration, size
 
 if TYPE_CHECKING:
-    from fairplay.pipeline.planning.plan import Rates
+    from fairplay.pipeline.planning.clock import Rates
     from fairplay.pipeline.settings import RunSettings
 
 _COUNTS = ("model", "objective", "iterations", "usable_prompts", "prompts_left_out", "prompts_per_iteration",
@@ -32,7 +32,8 @@ def print_plan(settings: "RunSettings", output: Format, *, rates: "Rates | None"
         SettingsError: If the settings don't fit together, or the hardware is not known.
     """
     from fairplay.pipeline.loop import check_settings
-    from fairplay.pipeline.planning.plan import Place, run_plan
+    from fairplay.pipeline.planning.clock import Place
+    from fairplay.pipeline.planning.plan import run_plan
 
     try:
         check_settings(settings)

@@ -18,7 +18,8 @@ from fairplay.pipeline.context import RunContext
 from fairplay.pipeline.evaluate_stage import evaluation_stage
 from fairplay.pipeline.game_stage import game_stage
 from fairplay.pipeline.gates_stage import gates_stage
-from fairplay.pipeline.planning.plan import Rates, write_plan
+from fairplay.pipeline.planning.clock import Rates
+from fairplay.pipeline.planning.plan import write_plan
 from fairplay.pipeline.report_stage import write_run_report
 from fairplay.pipeline.results import run_results, write_results
 from fairplay.pipeline.settings import RunSettings, run_identity, split_objective

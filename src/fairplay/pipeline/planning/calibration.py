@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 from fairplay.pipeline.context import CHECKPOINT, EVALUATION, EXAMPLES, PREFERENCES, PROMPTS, RESPONSES, RunContext
 from fairplay.pipeline.evaluate_stage import held_out_prompts
 from fairplay.pipeline.loop import run_loop
-from fairplay.pipeline.planning.plan import Rates
+from fairplay.pipeline.planning.clock import Rates
 from fairplay.pipeline.planning.work import Lengths, comparisons
 from fairplay.pipeline.settings import RunSettings
 from fairplay.pipeline.stages import training_prompts
