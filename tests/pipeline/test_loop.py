@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from fairplay.errors import DataError, LockedError, Preempted, SettingsError
+from fairplay.pipeline.comparing import CompareSettings, compare
 from fairplay.pipeline.loop import rewrite_report, run_loop
 from fairplay.pipeline.stages import prompt_text
 from fairplay.pipeline.verifying import verify
@@ -106,6 +107,19 @@ def test_every_number_of_a_run_follows_from_its_verdicts(finished):
         "iteration-2/6-evaluation: oracle minus judge",
     } <= told
     assert {"iteration-2/7-game: all checkpoints against each other", "iteration-0/7-gates: overlap of prompts"} <= told
+
+
+def test_two_iterates_of_a_run_are_compared_on_its_prompts(finished):
+    path = finished[0].path
+    done = compare([f"{path}@1", str(path)], CompareSettings(num_bootstrap=200))
+    check(done)
+    (one,) = done["differences"]
+    assert (one["before"], one["after"], one["n"], one["notes"]) == (f"{path}@1", f"{path}@2", 10, [])
+    rows = json.loads((path / "results.json").read_text())["iterations"]
+    gained = rows[1]["win_rate"] - rows[0]["win_rate"]
+    assert one["verdicts"]["win_rate_change"]["difference"] == pytest.approx(gained)
+    with pytest.raises(DataError, match="was not judged against `previous`"):
+        compare([str(path), f"{path}@1"], CompareSettings(opponent="previous"))
 
 
 def test_a_tampered_run_is_found_out_by_name(finished, tmp_path):
