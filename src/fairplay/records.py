@@ -164,7 +164,7 @@ class ComparisonStatistics:
         p_value: Two-sided sign-flip p-value of "the policy wins as much as it loses", one comparison taken alone.
         minimum_detectable_gap: The true distance from one half that so many prompts find in 80 % of evaluations.
         first_position_bias: Mean of P(the first-shown wins) - 1/2.
-        length_effect: Win rate minus length-controlled win rate; None where fewer than ten prompts are won, or lost,
+        length_effect: Win rate minus length-controlled win rate; None where fewer than 30 prompts are won, or lost,
             because its interval would be too narrow.
         length_slope: phi of the length model, nats of log-odds per unit of tanh(gap / scale), positive where the judge
             rewards length; None as for `length_effect`.

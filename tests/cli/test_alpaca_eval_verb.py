@@ -70,6 +70,32 @@ def test_the_table_is_a_leaderboard(annotations, capsys):
     assert "against base" in lines[7]
 
 
+def test_results_stand_among_an_existing_leaderboard(annotations, tmp_path, capsys):
+    (tmp_path / "board.csv").write_text(",win_rate,n_total,length_controlled_winrate\ntop,99.0,805,99.5\n")
+    arguments = [str(annotations), "--lc", "minimal", "--bootstrap", "200", "--against", "mx"]
+    found = document(capsys, [*arguments, "--leaderboard", str(tmp_path / "board.csv")])
+    assert [row["model"] for row in found][-1] == "top"
+    low, high = found[0]["predicted_win_rates_ci"]["mx"]
+    assert low < found[0]["predicted_win_rates"]["mx"] < high
+    assert run(["alpaca-eval", *arguments, "--leaderboard", str(tmp_path / "board.csv")]) == 0
+    assert capsys.readouterr().out.splitlines()[2].split()[:3] == ["1", "top", "99.50"]
+
+
+def test_the_tables_of_real_annotations_give_an_object_for_each_of_many_models(golden, capsys):
+    folder = golden / "alpaca_eval2"
+    if not folder.is_dir():
+        pytest.skip(f"no folder {folder}")
+    files = ["--difficulty", str(folder / "instruction_difficulty.parquet"), "--gamed", str(folder / "gamed.parquet")]
+    found = document(capsys, [str(folder / "annotations.parquet"), *files, "--cv", "--bootstrap", "0"])
+    by_model = {row["model"]: row for row in found}
+    assert len(by_model) == len(found) == 58
+    row = by_model["gpt-3.5-turbo-1106"]
+    assert (row["win_rate"], row["C"]) == (pytest.approx(9.1780, abs=1e-4), pytest.approx(21.5443, abs=1e-3))
+    assert row["lc_win_rate"] == pytest.approx(19.2193, abs=0.01)
+    assert (row["n_total"], row["avg_length"]) == (805, 796)
+    assert 0 < row["seconds"] < 1
+
+
 def test_each_judge_has_a_leaderboard_of_its_own(tmp_path, capsys):
     path = tmp_path / "a.json"
     path.write_text(json.dumps([*rows("one"), *({**row, "annotator": "second"} for row in rows("one"))]))

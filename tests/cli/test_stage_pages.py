@@ -6,7 +6,7 @@ from fairplay.cli.stage_pages import training_page
 HELD = {
     "before": {"accuracy": 0.5, "accuracy_ci": [0.4, 0.6]},
     "after": {"accuracy": 0.75, "accuracy_ci": [0.65, 0.83]},
-    "change": {"difference": 0.25, "difference_ci": [0.1, 0.4], "p_value": 0.004},
+    "change": {"difference": 0.25, "difference_ci": [0.1, 0.4], "p_value": 0.002, "p_value_holm": 0.004},
 }
 DONE = {
     "data": {"source": "p.jsonl", "format": "preference pairs", "num_in": 12, "num_out": 8, "dropped": {"held out": 4}},

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fairplay.evaluation.intervals import bootstrap, interval_from_draws, mean_interval, wilson_interval
+from fairplay.evaluation.intervals import bootstrap, interval_from_draws, mean_interval, share_interval, wilson_interval
 
 
 @pytest.mark.parametrize(
@@ -23,6 +23,30 @@ def test_wilson_lies_in_the_unit_interval_contains_the_share_and_mirrors(case):
     one, other = wilson_interval(successes, trials), wilson_interval(trials - successes, trials)
     assert 0 <= one.low <= one.value <= one.high <= 1
     assert one.low == pytest.approx(1 - other.high)
+
+
+@given(st.integers(0, 40), st.integers(0, 40).filter(bool))
+def test_the_interval_for_ties_and_clusters_is_wilson_s_where_there_are_none(successes, failures):
+    outcomes = np.repeat([1.0, 0.0], [successes, failures])
+    found = share_interval(outcomes, np.arange(outcomes.size))
+    told = wilson_interval(successes, successes + failures)
+    assert (found.low, found.high) == (pytest.approx(told.low), pytest.approx(told.high))
+
+
+def test_ties_narrow_the_interval_and_clusters_widen_it():
+    decided, tied = np.repeat([1.0, 0.0], 50), np.repeat([1.0, 0.5, 0.0], [20, 60, 20])
+    alone = np.arange(100)
+    width = {
+        name: found.high - found.low
+        for name, found in {
+            "decided": share_interval(decided, alone),
+            "tied": share_interval(tied, alone),
+            "in twos": share_interval(decided, alone // 2),
+            "all tied": share_interval(np.full(100, 0.5), alone),
+        }.items()
+    }
+    assert 0 < width["all tied"] < width["tied"] < width["decided"] < width["in twos"]
+    assert width["in twos"] == pytest.approx(np.sqrt(2) * width["decided"], rel=0.05)
 
 
 def test_wilson_refuses_impossible_counts():
@@ -73,28 +97,3 @@ def test_few_prompts_widen_the_percentiles():
     few, many = (interval_from_draws(0.5, draws, num_prompts=n) for n in (5, 10_000))
     assert few.low < many.low
     assert (many.low, many.high) == (pytest.approx(0.025, abs=1e-3), pytest.approx(0.975, abs=1e-3))
-
-
-def coverage(draw, truth, *, num_prompts, simulations, centre, limit):
-    rng = np.random.default_rng(7)
-    hits = 0
-    for simulation in range(simulations):
-        found = mean_interval(draw(rng, num_prompts), centre=centre, limit=limit, seed=simulation, num_bootstrap=300)
-        hits += found.low <= truth <= found.high
-    return hits / simulations
-
-
-@pytest.mark.parametrize(
-    ("draw", "truth", "centre", "limit"),
-    [
-        (lambda rng, n: (rng.random(n) < 0.85).astype(float), 0.85, 0.5, 0.5),
-        (lambda rng, n: rng.beta(2, 1, size=n), 2 / 3, 0.5, 0.5),
-        (lambda rng, n: rng.binomial(3, rng.beta(2, 2, size=n)) / 3, 0.5, 0.5, 0.5),
-        (lambda rng, n: rng.choice([-1.0, 0, 1], p=[0.1, 0.7, 0.2], size=n), 0.1, 0.0, 1.0),
-    ],
-    ids=["letters", "probabilities", "three samples a prompt", "paired accuracy"],
-)
-def test_mean_intervals_cover_as_they_say(draw, truth, centre, limit):
-    # 1,500 simulations: the standard error of the coverage is 0.6 points.
-    found = coverage(draw, truth, num_prompts=80, simulations=1500, centre=centre, limit=limit)
-    assert 0.93 <= found <= 0.97

@@ -44,3 +44,30 @@ def test_an_unchanged_policy_shows_no_change():
 def test_unequal_numbers_of_pairs_are_refused():
     with pytest.raises(DataError, match="can't be paired"):
         compare_preference_accuracy([1.0], [1.0, 2.0], seed=0)
+
+
+def test_pairs_of_one_prompt_are_no_independent_evidence():
+    margins = np.random.default_rng(3).normal(0.3, 1, size=60)
+    copied = np.repeat(margins, 5)
+    one = preference_accuracy(margins)
+    found = preference_accuracy(copied, [f"p{n}" for n in range(60) for _ in range(5)])
+    ends = [(side.accuracy.value, side.accuracy.low, side.accuracy.high) for side in (found, one)]
+    assert ends[0] == pytest.approx(ends[1])
+    assert found.num_pairs == 300
+    alone = preference_accuracy(copied)
+    assert alone.accuracy.high - alone.accuracy.low < 0.6 * (one.accuracy.high - one.accuracy.low)
+    change = compare_preference_accuracy(copied, -copied, prompts=[f"p{n // 5}" for n in range(300)], seed=0).change
+    assert change.num_prompts == 60
+    assert change.p_value == compare_preference_accuracy(margins, -margins, seed=0).change.p_value
+
+
+def test_with_prompts_of_unequal_size_the_change_is_still_after_minus_before():
+    rng = np.random.default_rng(4)
+    before, after = rng.normal(size=90), rng.normal(0.3, 1, size=90)
+    found = compare_preference_accuracy(before, after, prompts=[f"p{int(n**0.7)}" for n in range(90)], seed=0)
+    assert found.change.difference.value == pytest.approx(found.after.accuracy.value - found.before.accuracy.value)
+
+
+def test_one_prompt_a_pair_is_asked_for():
+    with pytest.raises(DataError, match="2 pairs of 1 prompts"):
+        preference_accuracy([1.0, 2.0], ["a"])

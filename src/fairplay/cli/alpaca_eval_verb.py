@@ -39,6 +39,9 @@ def alpaca_eval(
     fit_difficulty: Path | None = typer.Option(
         None, "--fit-difficulty", help="Fit difficulties to all models of these files, write them here, and use them."
     ),
+    leaderboard: Path | None = typer.Option(
+        None, "--leaderboard", help="Show the results among these: the authors' csv, or an earlier --format json."
+    ),
     num_bootstrap: int = typer.Option(1000, "--bootstrap", min=0, help="Resamples behind each interval; 0 for none."),
     seed: int = typer.Option(0, "--seed", help="Seed of the resamples."),
     output: Format = FORMAT,
@@ -57,10 +60,17 @@ def alpaca_eval(
     from fairplay.evaluation.alpaca_eval.difficulty_fit import fit_difficulties
     from fairplay.evaluation.alpaca_eval.documents import result_document
     from fairplay.evaluation.alpaca_eval.inputs import load_inputs, write_difficulties
-    from fairplay.evaluation.alpaca_eval.predicted import OFFICIAL_JUDGE, predicted_win_rates, read_weights
+    from fairplay.evaluation.alpaca_eval.leaderboard import merged, read_leaderboard
+    from fairplay.evaluation.alpaca_eval.predicted import (
+        OFFICIAL_JUDGE,
+        predicted_intervals,
+        predicted_win_rates,
+        read_weights,
+    )
     from fairplay.evaluation.alpaca_eval.reading import read_annotations
     from fairplay.evaluation.alpaca_eval.results import evaluate_models
 
+    others = read_leaderboard(leaderboard) if leaderboard else []
     models = read_annotations(files)
     if fit_difficulty:
         write_difficulties(fit_difficulty, fit_difficulties(models))
@@ -68,9 +78,12 @@ def alpaca_eval(
     results = evaluate_models(models, inputs, settings)
     published = read_weights(weights, judge=models[0].judge or OFFICIAL_JUDGE) if weights else {}
     predicted = predicted_win_rates(results, list(inputs.difficulties.values()), against, published)
+    intervals = predicted_intervals(results, predicted, inputs, settings)
     documents = [
-        result_document(result, inputs, settings, rates) for result, rates in zip(results, predicted, strict=True)
+        result_document(result, inputs, settings, rates, ends)
+        for result, rates, ends in zip(results, predicted, intervals, strict=True)
     ]
+    documents = merged(documents, others)
     if output is Format.json:
         print_json(documents)
     else:
@@ -87,6 +100,8 @@ def _print_leaderboards(documents: Sequence[Mapping[str, Any]], variant: str) ->
     for result in documents:
         for name, rate in result.get("predicted_win_rates", {}).items():
             if rate is not None:
-                print(f"{result['model']} against {name}: {rate:.2f} predicted")
+                ends = result["predicted_win_rates_ci"][name]
+                told = f" [{ends[0]:.1f}, {ends[1]:.1f}]" if ends else ""
+                print(f"{result['model']} against {name}: {rate:.2f}{told} predicted")
         for note in result["notes"]:
             print(f"- {result['model']}: {note}")

@@ -41,13 +41,13 @@ def training_page(done: Mapping[str, Any]) -> None:
         for kind, words in MARGIN_WORDS.items()
         for held in [held_out[kind]]
     ]
-    title = f"\nheld-out pairs that the policy orders as the annotator did ({held_out['num_pairs']} pairs)"
+    title = f"\nheld-out pairs that the policy orders as the annotator did ({held_out['num_pairs']} pairs; p by Holm)"
     print_table(("by", "before", "after", "change in points"), rows, title=title)
 
 
 def _change(change: Mapping[str, Any]) -> str:
     value, low, high = (100 * share for share in (change["difference"], *change["difference_ci"]))
-    return f"{value:+.1f} [{low:+.1f}, {high:+.1f}], p = {change['p_value']:.3f}"
+    return f"{value:+.1f} [{low:+.1f}, {high:+.1f}], p = {change['p_value_holm']:.3f}"
 
 
 def accuracy_page(done: Mapping[str, Any]) -> None:

@@ -76,12 +76,12 @@ def joint_strengths(
     """
     _refuse_strangers(names, pairs)
     order = sorted(pairs)
-    design = _design(len(names), order, [pairs[pair] for pair in order])
+    design = joint_design(len(names), order, [pairs[pair] for pair in order])
     seen = np.zeros((1, design.num_prompts + NUM_IMAGINED))
     seen[:, : design.num_prompts] = 1
-    found = _fit(design, seen, np.zeros(len(names)), LAST_STEP)[0]
+    found = fit_strengths(design, seen, np.zeros(len(names)), LAST_STEP)[0]
     draws = bootstrap(
-        lambda counts: _fit(design, counts, found, DRAW_STEP),
+        lambda counts: fit_strengths(design, counts, found, DRAW_STEP),
         num_prompts=design.num_prompts,
         num_bootstrap=num_bootstrap,
         seed=seed,
@@ -121,7 +121,8 @@ def _refuse_strangers(names: Sequence[str], pairs: Mapping[Pair, JudgementColumn
         raise DataError(f"no common scale: {what}", hint="judge every checkpoint against the start, or the one before")
 
 
-def _design(num_names: int, order: Sequence[Pair], judged: Sequence[JudgementColumns]) -> JointDesign:
+def joint_design(num_names: int, order: Sequence[Pair], judged: Sequence[JudgementColumns]) -> JointDesign:
+    """The rows of the model: for each pair in that order its judgements, two imagined prompts, and its anchor."""
     prompts = sorted(set().union(*(columns.prompt_ids for columns in judged)))
     number = {prompt: place for place, prompt in enumerate(prompts)}
     gaps = [columns.policy_lengths - columns.opponent_lengths for columns in judged]
@@ -157,7 +158,7 @@ def _ridge(design: JointDesign) -> Floats:
     return penalty
 
 
-def _fit(design: JointDesign, counts: Floats, start: Floats, last_step: float) -> Floats:
+def fit_strengths(design: JointDesign, counts: Floats, start: Floats, last_step: float) -> Floats:
     """Strengths and phi for each row of prompt counts, [fits, strengths + 1]; Newton's damped method, in chunks."""
     chunk = max(1, _CELLS // len(design.excess))
     counts = np.concatenate([counts, np.ones((len(counts), 1))], axis=1)  # anchors count once in every resample

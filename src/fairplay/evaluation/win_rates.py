@@ -33,7 +33,7 @@ from fairplay.records import ComparisonStatistics, Dropped, EvaluationResult, In
 
 Floats = NDArray[np.float64]
 
-ENOUGH_DECIDED = 10
+ENOUGH_DECIDED = 30
 """Prompts won, and prompts lost, from which the intervals of the length's effect and slope keep their word."""
 
 
@@ -44,7 +44,7 @@ class WinRates:
     Attributes:
         win_rate: Mean over prompts of the policy's win probability, in [0, 1].
         lc_win_rate: What remains of it at equal lengths, in [0, 1].
-        length_effect: win_rate - lc_win_rate. Its interval and the slope's are somewhat narrow (about 90 % instead of
+        length_effect: win_rate - lc_win_rate. Its interval and the slope's are somewhat narrow (90 to 93 % instead of
             95 % coverage) where fewer than `ENOUGH_DECIDED` prompts are lost, or won.
         length_slope: phi of the length model, nats of log-odds per unit of tanh(gap / scale); positive where the judge
             rewards length.

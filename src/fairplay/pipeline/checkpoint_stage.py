@@ -8,6 +8,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from fairplay.evaluation.paired_tests import holm
 from fairplay.evaluation.preference_accuracy import compare_preference_accuracy
 from fairplay.objectives.table import build_objective
 from fairplay.pipeline.context import CHECKPOINT, EXAMPLES, RunContext, count_reasons, free_memory
@@ -135,15 +136,23 @@ def train_stage(
 
 
 def held_out_results(held_out: HeldOutPairs, seed: int) -> dict[str, Any]:
-    """Preference accuracy on held-out pairs before and after training, by each kind of margin; empty without pairs."""
+    """Preference accuracy on held-out pairs before and after training, by each kind of margin; empty without pairs.
+
+    The kinds are one family of comparisons: each change has its p-value corrected by Holm beside its own.
+    """
     if not held_out.example_ids:
         return {}
     compared = {
         kind: asdict(
             compare_preference_accuracy(
-                getattr(held_out.before, kind), getattr(held_out.after, kind), seed=stable_seed(seed, "held-out pairs")
+                getattr(held_out.before, kind),
+                getattr(held_out.after, kind),
+                prompts=held_out.example_ids,
+                seed=stable_seed(seed, "held-out pairs"),
             )
         )
         for kind in MARGINS
     }
+    for kind, p_value in holm({kind: compared[kind]["change"]["p_value"] for kind in MARGINS}).items():
+        compared[kind]["change"]["p_value_holm"] = p_value
     return {"num_pairs": len(held_out.example_ids), "dropped": count_reasons(held_out.dropped), **compared}

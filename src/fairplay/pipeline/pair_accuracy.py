@@ -155,6 +155,7 @@ def _fill(
     columns = zip(names, margins.logps.tolist(), margins.mean_logps.tolist(), rewards, strict=True)
     write_records(folder / MARGINS_NAME, [PairMargin(*row) for row in columns], PairMargin)
     kinds = MARGINS if reference else MARGINS[:2]
-    accuracies = {kind: asdict(preference_accuracy(getattr(margins, kind))) for kind in kinds}
+    prompts = [one.example.prompt.id for one in encoded.examples for _ in one.example.pairs]
+    accuracies = {kind: asdict(preference_accuracy(getattr(margins, kind), prompts)) for kind in kinds}
     num_in = len(loaded.items) + len(loaded.dropped)
     return StageOutcome(num_in, len(encoded.examples), dropped, {"format": loaded.format, **accuracies})

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from math import isnan
 
 import numpy as np
@@ -9,7 +10,7 @@ from fairplay.evaluation.alpaca_eval.documents import LEADERBOARD, leaderboard_r
 from fairplay.evaluation.alpaca_eval.inputs import LcInputs, load_inputs, write_difficulties
 from fairplay.evaluation.alpaca_eval.intervals import lc_interval
 from fairplay.evaluation.alpaca_eval.length_model import fit
-from fairplay.evaluation.alpaca_eval.predicted import predicted_win_rates, read_weights
+from fairplay.evaluation.alpaca_eval.predicted import predicted_intervals, predicted_win_rates, read_weights
 from fairplay.evaluation.alpaca_eval.reading import read_annotations
 from fairplay.evaluation.alpaca_eval.results import evaluate_models, model_rows
 from fairplay.evaluation.alpaca_eval.rows import ModelRows, length_models
@@ -76,7 +77,7 @@ def test_failures_missing_instructions_and_missing_lengths_are_marked_partial(tm
     (nothing,) = results_of(tmp_path, official_rows("none", 3, preferences=[None] * 3))
     assert nothing.is_partial
     assert nothing.length_control is None
-    document = result_document(nothing, NOTHING, MINIMAL, {})
+    document = result_document(nothing, NOTHING, MINIMAL, {}, {})
     assert (document["win_rate"], document["lc_win_rate"], document["n_failed"]) == (None, None, 3)
 
 
@@ -158,6 +159,32 @@ def test_predicted_win_rates_mirror_and_the_baseline_s_is_the_lc_win_rate(tmp_pa
         predicted_win_rates(results, [0.0], ["otter"], {})
 
 
+def test_predicted_intervals_mirror_and_against_the_baseline_are_the_lc_interval(tmp_path):
+    inputs = LcInputs({f"What is {n}?": np.sin(n) for n in range(60)}, None, "sines", "")
+    rows = [*official_rows("one", 60), *official_rows("other", 58, seed=1)]
+    settings = AlpacaEvalSettings("noreg", 10.0, num_bootstrap=1000)
+    results = results_of(tmp_path, rows, settings, inputs)
+    names = ["one", "other", "base"]
+    predicted = predicted_win_rates(results, list(inputs.difficulties.values()), names, {})
+    one, other = predicted_intervals(results, predicted, inputs, settings)
+    assert (set(one), set(other)) == ({"other", "base"}, {"one", "base"})
+    assert one["other"].value == pytest.approx(predicted[0]["other"])
+    assert one["other"].low == pytest.approx(100 - other["one"].high, abs=2)
+    assert one["other"].high == pytest.approx(100 - other["one"].low, abs=2)
+    assert one["other"].high - one["other"].low > 5
+    assert one["base"] == results[0].length_control.interval
+
+
+def test_published_coefficients_and_official_rows_have_no_predicted_interval(tmp_path):
+    inputs = LcInputs({f"What is {n}?": np.sin(n) for n in range(40)}, None, "sines", "")
+    settings = AlpacaEvalSettings("noreg", 10.0, num_bootstrap=200)
+    results = results_of(tmp_path, official_rows("one", 40), settings, inputs)
+    predicted = predicted_win_rates(results, [0.0], ["far", "base"], {"far": np.ones(3)})
+    (found,) = predicted_intervals(results, predicted, inputs, settings)
+    assert set(found) == {"base"}
+    assert predicted_intervals(results, predicted, inputs, replace(settings, look_up="official-rows")) == [{}]
+
+
 def test_published_coefficients_of_the_authors_form_are_read(tmp_path):
     path = tmp_path / "w.csv"
     path.write_text(
@@ -172,7 +199,7 @@ def test_the_leaderboard_is_sorted_and_models_without_a_number_come_last(tmp_pat
         *official_rows("low", 30, preferences=[1.2] * 30),
         *official_rows("high", 30, preferences=[1.8] * 30),
     ]
-    documents = [result_document(result, NOTHING, MINIMAL, {}) for result in results_of(tmp_path, rows)]
+    documents = [result_document(result, NOTHING, MINIMAL, {}, {}) for result in results_of(tmp_path, rows)]
     table = leaderboard_rows(documents)
     assert [row[1] for row in table] == ["high", "low", "cut"]
     assert all(len(row) == len(LEADERBOARD) for row in table)
@@ -199,50 +226,6 @@ def test_the_interval_is_that_of_refits_one_by_one(annotated, official_inputs):
     # Independently: a bootstrap standard error of 1.54 points; the official standard error says 0.77.
     assert 100 * np.std(refits) == pytest.approx(1.54, abs=0.25)
     assert 100 * (found.high - found.low) / 3.92 == pytest.approx(1.54, abs=0.15)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("strength", [0.0, -2.5])
-def test_lc_intervals_cover_as_they_say(strength):
-    # 1,200 simulations: the standard error of the coverage is 0.6 points.
-    rng = np.random.default_rng(11)
-
-    def world(size):
-        d, t = rng.normal(size=size), np.tanh(rng.normal(0.3, 1, size))
-        p = 1 / (1 + np.exp(-(strength - 1.5 * t + 0.8 * d)))
-        sharp = (rng.random(size) < p).astype(float)
-        return np.where(rng.random(size) < 0.1, 0.5, np.clip(sharp, 0.01, 0.99)), t, d
-
-    num_prompts, cost = 400, 20.0
-    y, t, d = world(400_000)
-    rows = length_models([ModelRows(y, t, d)], None)
-    _, psi, theta = fit(rows, cost=cost * num_prompts / len(y))[0]  # the penalty's share of the objective stays
-    truth = float(np.mean(1 / (1 + np.exp(-(theta + psi * d)))))
-    hits = 0
-    for simulation in range(1200):
-        found = draws_of(*world(num_prompts), num_bootstrap=300, seed=simulation, cost=cost)
-        hits += found.low <= truth <= found.high
-    assert 0.93 <= hits / 1200 <= 0.97
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["alpaca-7b", "claude-2.1", "NullModel"])
-def test_lc_intervals_cover_with_real_verdicts_as_the_population(name, annotated, official_inputs):
-    # The official standard error covers far less: it is 2 to 6 times too small.
-    inputs = official_inputs["v1"]
-    rows = model_rows(next(m for m in annotated if m.model == name), inputs, "v1", "instruction")
-    batch = length_models([rows], inputs.gamed)
-    _, psi, theta = fit(batch, cost=2.78)[0]
-    truth = float(np.mean(1 / (1 + np.exp(-(theta + psi * rows.difficulties)))))
-    rng = np.random.default_rng(5)
-    hits = 0
-    for simulation in range(600):
-        drawn = rng.integers(805, size=805)
-        sample = ModelRows(rows.win_probs[drawn], rows.gaps[drawn], rows.difficulties[drawn])
-        single = length_models([sample], inputs.gamed)
-        found = lc_interval(single, fit(single, cost=2.78)[0], cost=2.78, num_bootstrap=300, seed=simulation)
-        hits += found.low <= truth <= found.high
-    assert 0.925 <= hits / 600 <= 0.975  # standard error 0.9 points
 
 
 @pytest.mark.slow

@@ -16,7 +16,11 @@ LEADERBOARD = ("rank", "model", "LC win rate", "95 %", "win rate", "95 %", "leng
 
 
 def result_document(
-    result: ModelResult, inputs: LcInputs, settings: AlpacaEvalSettings, predicted: Mapping[str, float]
+    result: ModelResult,
+    inputs: LcInputs,
+    settings: AlpacaEvalSettings,
+    predicted: Mapping[str, float],
+    intervals: Mapping[str, Interval],
 ) -> dict[str, Any]:
     """One model's result under the official names where there are such; null where there is no number.
 
@@ -56,7 +60,7 @@ def result_document(
         "difficulty_by": settings.look_up,
         "difficulty_source": inputs.difficulty_source,
         "gamed_source": inputs.gamed_source,
-        **({"predicted_win_rates": {name: _number(rate) for name, rate in predicted.items()}} if predicted else {}),
+        **(_predicted(predicted, intervals) if predicted else {}),
         "seconds": result.seconds,
         "partial": result.is_partial,
         "notes": list(result.notes),
@@ -75,12 +79,19 @@ def leaderboard_rows(documents: Sequence[Mapping[str, Any]]) -> list[tuple[objec
             _told(row["win_rate"]),
             _told_pair(row["win_rate_ci"]),
             "-" if row["avg_length"] is None else row["avg_length"],
-            row["n_total"],
+            "-" if row["n_total"] is None else row["n_total"],
             "-" if row["C"] is None else f"{row['C']:.4g}",
-            "partial" if row["partial"] else "",
+            "partial" if row["partial"] else "leaderboard" if "source" in row else "",
         )
         for rank, row in enumerate(ordered, 1)
     ]
+
+
+def _predicted(predicted: Mapping[str, float], intervals: Mapping[str, Interval]) -> dict[str, Any]:
+    return {
+        "predicted_win_rates": {name: _number(rate) for name, rate in predicted.items()},
+        "predicted_win_rates_ci": {name: _pair(intervals.get(name)) for name in predicted},
+    }
 
 
 def _number(value: float) -> float | None:

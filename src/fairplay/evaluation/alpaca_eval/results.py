@@ -160,14 +160,15 @@ def model_rows(model: ModelAnnotations, inputs: LcInputs, variant: str, look_up:
     difficulties = np.zeros(len(order))
     if VARIANTS[variant].uses_difficulty:
         keys = model.rows[order].tolist() if look_up == OFFICIAL_ROWS else model.instructions
-        unknown = [key for key in keys if key not in inputs.difficulties]
-        if unknown:
+        try:
+            difficulties = np.array([inputs.difficulties[key] for key in keys], dtype=np.float64)
+        except KeyError as error:
+            unknown = [key for key in keys if key not in inputs.difficulties]
             told = f"{str(unknown[0])[:60]!r}" + (f" and {len(unknown) - 1} others" if len(unknown) > 1 else "")
             raise DataError(
                 f"{model.model}: {inputs.difficulty_source} has no difficulty of instruction {told}",
                 hint="other prompts: `--lc minimal` or --fit-difficulty; by row: `--difficulty-by official-rows`",
-            )
-        difficulties = np.array([inputs.difficulties[key] for key in keys], dtype=np.float64)
+            ) from error
     gaps = standardised_gaps(model.baseline_lengths, model.lengths)
     return ModelRows(model.win_probs[order], gaps[order], difficulties)
 
