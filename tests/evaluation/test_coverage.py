@@ -134,7 +134,7 @@ def joint_world(num_prompts, num_samples, letters):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("num_prompts", "num_samples", "letters"), [(100, 1, True), (80, 3, True), (250, 1, False)])
+@pytest.mark.parametrize(("num_prompts", "num_samples", "letters"), [(150, 1, True), (80, 3, True), (250, 1, False)])
 def test_the_common_scale_covers_as_it_says(num_prompts, num_samples, letters):
     assert_covered(joint_world(num_prompts, num_samples, letters), num_simulations=600)
 
@@ -271,5 +271,5 @@ def test_intervals_that_take_rows_for_independent_fail_on_clusters():
     truth = float(np.mean(1 / (1 + np.exp(-1.5 * np.random.default_rng(1).normal(size=1_000_000) - 0.4))))
     found = coverage(draw, 1000)
     assert 0.93 <= found["prompts"] <= 0.97
-    assert found["rows"] < 0.87  # 0.84 when written
+    assert found["rows"] < 0.87  # 0.83 when written
     assert found["wilson of rows"] < 0.87

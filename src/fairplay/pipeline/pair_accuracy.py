@@ -60,7 +60,7 @@ class PairMargin:
     """How far one pair's chosen response is above the rejected one; see `PreferenceAccuracy`.
 
     Attributes:
-        pair: The example's id, with its place among several pairs of the example.
+        pair: The example's id, `#`, and its place among the example's pairs; intervals take examples whole.
         logps, mean_logps: By summed log-prob, and per token; nats.
         implicit_rewards: Against the reference; None without one.
     """
@@ -155,7 +155,7 @@ def _fill(
     columns = zip(names, margins.logps.tolist(), margins.mean_logps.tolist(), rewards, strict=True)
     write_records(folder / MARGINS_NAME, [PairMargin(*row) for row in columns], PairMargin)
     kinds = MARGINS if reference else MARGINS[:2]
-    prompts = [one.example.prompt.id for one in encoded.examples for _ in one.example.pairs]
-    accuracies = {kind: asdict(preference_accuracy(getattr(margins, kind), prompts)) for kind in kinds}
+    examples = [name.rpartition("#")[0] for name in names]  # pairs of one example are one prompt's
+    accuracies = {kind: asdict(preference_accuracy(getattr(margins, kind), examples)) for kind in kinds}
     num_in = len(loaded.items) + len(loaded.dropped)
     return StageOutcome(num_in, len(encoded.examples), dropped, {"format": loaded.format, **accuracies})
