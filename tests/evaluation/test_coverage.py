@@ -102,7 +102,7 @@ def test_win_rates_cover_as_they_say_in_many_worlds(kind, num_prompts, num_sampl
 STRENGTHS = (0.0, 0.5, 0.9)
 
 
-def joint_world(num_prompts, num_samples, letters):
+def joint_world(num_prompts, num_samples, *, letters, num_bootstrap=NUM_BOOTSTRAP):
     world = {"strengths": STRENGTHS, "slope": 1.0, "num_samples": num_samples, "letters": letters}
     games = draw_games(np.random.default_rng(5), num_prompts=30_000, **world)
     design = joint_design(3, sorted(games), [games[pair] for pair in sorted(games)])
@@ -122,7 +122,7 @@ def joint_world(num_prompts, num_samples, letters):
 
     def draw(rng, seed):
         games = draw_games(rng, num_prompts=num_prompts, **world)
-        found = joint_strengths(NAMES, games, seed=seed, num_bootstrap=NUM_BOOTSTRAP)
+        found = joint_strengths(NAMES, games, seed=seed, num_bootstrap=num_bootstrap)
         return {
             "one": (found.strengths[1], strengths[0]),
             "two": (found.strengths[2], strengths[1]),
@@ -134,9 +134,8 @@ def joint_world(num_prompts, num_samples, letters):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("num_prompts", "num_samples", "letters"), [(150, 1, True), (80, 3, True), (250, 1, False)])
-def test_the_common_scale_covers_as_it_says(num_prompts, num_samples, letters):
-    assert_covered(joint_world(num_prompts, num_samples, letters), num_simulations=600)
+def test_the_common_scale_covers_as_it_says():
+    assert_covered(joint_world(100, 1, letters=True, num_bootstrap=500), num_simulations=1500)
 
 
 @pytest.mark.slow
@@ -156,7 +155,7 @@ def test_the_matrix_of_checkpoints_covers_as_it_says():
             for i, j in games
         }
 
-    assert_covered(draw, num_simulations=800)
+    assert_covered(draw, num_simulations=1500)
 
 
 @pytest.mark.slow

@@ -210,7 +210,8 @@ def _accuracy(folder: Path, document: Mapping[str, Any], manifest: Manifest) -> 
 
     def follows() -> dict[str, Any]:
         rows = read_records(stage / MARGINS_NAME, PairMargin)
-        return {kind: asdict(preference_accuracy([getattr(row, kind) for row in rows])) for kind in kinds}
+        examples = [row.pair.rpartition("#")[0] for row in rows]
+        return {kind: asdict(preference_accuracy([getattr(row, kind) for row in rows], examples)) for kind in kinds}
 
     yield _again(
         f"iteration-1/{EVALUATION}: accuracy", lambda: {kind: manifest.results[kind] for kind in kinds}, follows

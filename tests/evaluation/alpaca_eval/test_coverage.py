@@ -15,7 +15,8 @@ pytestmark = pytest.mark.slow
 
 
 def share(hits):
-    return float(np.mean(hits))
+    print(found := float(np.mean(hits)))
+    return found
 
 
 def drawn(rng, size, strengths):
