@@ -71,6 +71,7 @@ def test_the_filter_draws_without_replacement_by_gaussian_weights():
         comparisons, after = compare(objective, batch, seed=seed, state=state)
         counts += (comparisons.anchor > 0).float()
     margins = (comparisons.chosen.logratios - comparisons.rejected.logratios).numpy()
+    after = {name: float(value) for name, value in after.items()}
     weights = np.exp(-0.5 * ((margins - after["mean_margin"]) / after["margin_deviation"]) ** 2)
     exact = np.zeros(4)
     for first, second in permutations(range(4), 2):

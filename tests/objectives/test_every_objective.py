@@ -8,6 +8,7 @@ import torch
 
 from fairplay.errors import DataError
 from fairplay.logps import PreferenceBatch
+from fairplay.objectives.anchors import plain
 from fairplay.objectives.evaluate import at_reference, evaluate, token_gradient
 from fairplay.objectives.likelihood import Likelihood, batch_totals
 from fairplay.objectives.objective import Objective
@@ -198,12 +199,15 @@ def test_what_a_row_needs_is_refused_where_it_is_absent(name):
 
 
 @EVERY
-def test_state_is_plain_data_and_the_example_losses_reduce_to_the_loss(name):
+def test_state_survives_as_plain_data_and_the_example_losses_reduce_to_the_loss(name):
     objective, batch = built(name), assemble(random_examples(0))
     totals = batch_totals(batch)
     output = evaluate(objective, batch, totals)
-    assert json.loads(json.dumps(output.state)) == output.state
     assert output.state.keys() == objective.initial_state.keys()
+    restored = json.loads(json.dumps(plain(output.state)))
+    kept, resumed = (evaluate(objective, batch, totals, state=state) for state in (output.state, restored))
+    assert torch.equal(kept.example_losses, resumed.example_losses)
+    assert plain(kept.state) == plain(resumed.state)
     assert float(objective.reduction(output.example_losses, totals)) == float(output.loss)
     assert output.rewards.shape == (batch.logps.num_responses,)
     assert output.margins.shape == (len(batch.pairs),)

@@ -7,10 +7,10 @@ import torch
 
 from fairplay.errors import DataError
 from fairplay.logps import PreferenceBatch
-from fairplay.objectives.comparisons import RepeatedPairs, Rows
+from fairplay.objectives.comparisons import RepeatedPairs
 from fairplay.objectives.evaluate import at_reference, evaluate
 from fairplay.objectives.likelihood import batch_totals
-from fairplay.objectives.sides import Comparisons, seat
+from fairplay.objectives.sides import Comparisons, Seating
 from fairplay.objectives.table import build_objective
 from fairplay.objectives.tokens import Kept
 
@@ -18,14 +18,13 @@ from .batches import assemble, random_examples, with_policy, with_reference
 
 
 def kept_by(batch: PreferenceBatch, *, seed: int = 0, draws: int = 1) -> Comparisons:
-    rows: Rows = RepeatedPairs(draws)(batch)
-    return seat(batch, rows, tokens=Kept(), reward=lambda policy, reference: policy - reference, seed=seed)
+    return Seating(batch, Kept(), torch.sub, seed).seat(RepeatedPairs(draws)(batch.structure))
 
 
 def kept_positions(batch: PreferenceBatch, **draw: int) -> list[list[int]]:
     chosen = kept_by(batch, **draw).chosen
-    positions = batch.logps.position[chosen.token]
-    return [positions[(chosen.row == row) & (chosen.weights == 1)].tolist() for row in range(len(chosen.response))]
+    positions, rows = chosen.seated.position, chosen.seated.row
+    return [positions[(rows == row) & (chosen.weights == 1)].tolist() for row in range(len(chosen.response))]
 
 
 def pair_batch(seed: int = 0, count: int = 4) -> PreferenceBatch:
@@ -49,7 +48,7 @@ def test_both_sides_keep_as_many_tokens_as_the_shorter_has_and_only_the_longer_i
     batch = pair_batch(count=20)
     comparisons = kept_by(batch)
     for side, other in ((comparisons.chosen, comparisons.rejected), (comparisons.rejected, comparisons.chosen)):
-        kept = torch.zeros_like(side.lengths).index_add(0, side.row, side.weights)
+        kept = torch.zeros_like(side.lengths).index_add(0, side.seated.row, side.weights)
         assert torch.equal(kept, torch.minimum(side.lengths, other.lengths))
         assert set(side.weights.tolist()) <= {0.0, 1.0}
 
@@ -64,7 +63,7 @@ def test_every_subset_of_tokens_is_kept_equally_often():
     long, short, num_pairs, draws = 6, 2, 30, 100
     batch = long_and_short(num_pairs, long, short)
     chosen = kept_by(batch, draws=draws).chosen
-    kept = batch.logps.position[chosen.token][chosen.weights == 1].reshape(num_pairs * draws, short)
+    kept = batch.logps.position[chosen.seated.token][chosen.weights == 1].reshape(num_pairs * draws, short)
     counts = torch.unique(kept.sort(dim=1).values, dim=0, return_counts=True)[1].to(torch.float64)
     assert len(counts) == 15
     expected = num_pairs * draws / 15
@@ -106,9 +105,7 @@ def test_the_form_for_evaluation_takes_every_draw_at_its_mean():
         mean = build_objective("sampo_mean", {"beta": 0.5})
         one, other = (evaluate(form, batch, batch_totals(batch)) for form in (expected, mean))
         assert torch.equal(one.example_losses, other.example_losses)
-    comparisons = seat(
-        batch, drawn.comparison(batch), tokens=drawn.tokens, reward=lambda policy, reference: policy - reference, seed=0
-    )
+    comparisons = Seating(batch, drawn.tokens, torch.sub, seed=0).seat(drawn.comparison(batch.structure))
     margins = (comparisons.chosen.rewards - comparisons.rejected.rewards).reshape(len(batch.pairs), -1).mean(dim=1)
     torch.testing.assert_close(0.5 * margins, other.margins, rtol=0, atol=0.05)
 

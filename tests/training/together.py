@@ -122,7 +122,9 @@ def gradients(path, start):
         found[name] = {
             "gradient": (parts - gradient).abs().max().item() / max(1.0, gradient.abs().max().item()),
             "loss": abs(outcome.loss.item() - expected.loss.item()) / max(1.0, abs(expected.loss.item())),
-            "state": max((abs(outcome.state[key] - value) for key, value in expected.state.items()), default=0.0),
+            "state": max(
+                (abs(float(outcome.state[key]) - float(value)) for key, value in expected.state.items()), default=0.0
+            ),
             "metrics": [key for key in metrics if not _is_near(of_ranks[key], metrics[key]) and key != "loss"],
             "tokens": abs(outcome.num_tokens - expected.num_tokens),
         }

@@ -8,7 +8,6 @@ by one and merged here; on a GPU `varlen.py` makes one call of FlashAttention. L
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from itertools import pairwise
 from typing import Any
 
 import torch
@@ -124,8 +123,7 @@ def _refuse_on_cpu(window: int | None, softcap: float | None, sinks: Tensor | No
 class _SegmentAttention(torch.autograd.Function):
     """Flash attention of each segment; what later responses see of the prompt is merged in by its log-sum-exp.
 
-    A group's prompt and first response are one causal run. The later responses are a causal run each, and together one
-    more that sees the whole prompt. The work is that of the segments, not of the square of the input.
+    The work is that of the segments' runs, not of the square of the input.
 
     Backward: each run's own backward, called with the merged output and log-sum-exp, gives its exact share of the
     gradient (Liu et al. 2023, Ring Attention, arXiv:2310.01889, appendix).
@@ -136,7 +134,7 @@ class _SegmentAttention(torch.autograd.Function):
         out = torch.empty_like(query)
         lse_dtype = torch.float64 if query.dtype == torch.float64 else torch.float32
         lse = torch.empty(query.shape[:-1], dtype=lse_dtype, device=query.device)
-        for place, keys, is_causal in _runs(segments):
+        for place, keys, is_causal in segments.runs:
             own = _flash(query[:, :, place], key[:, :, keys], value[:, :, keys], 0.0, is_causal, scale=scale)
             if is_causal:
                 out[:, :, place], lse[:, :, place] = own
@@ -149,35 +147,27 @@ class _SegmentAttention(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         query, key, value, out, lse = ctx.saved_tensors
-        # Several responses add to the same prompt: summed in float32 whatever the type of the weights.
-        sums = [torch.zeros_like(known, dtype=lse.dtype) for known in (query, key, value)]
-        for place, keys, is_causal in _runs(ctx.segments):
+        # Several responses add to the same prompt: summed in float32 whatever the type of the weights. Every place has
+        # a causal run, which comes before those that add to it.
+        sums = [torch.empty_like(known, dtype=lse.dtype) for known in (query, key, value)]
+        for place, keys, is_causal in ctx.segments.runs:
             here = [known[:, :, place] for known in (grad, query, out, lse)]
             parts = _flash_backward(
                 here[0], here[1], key[:, :, keys], value[:, :, keys], *here[2:], 0.0, is_causal, scale=ctx.scale
             )
             for known, part, where in zip(sums, parts, (place, keys, keys), strict=True):
-                known[:, :, where] += part
+                if is_causal:
+                    known[:, :, where] = part
+                else:
+                    known[:, :, where] += part
         return *(known.to(query.dtype) for known in sums), None, None
-
-
-def _runs(segments: Segments) -> list[tuple[slice, slice, bool]]:
-    """(queries, keys, whether each query sees only up to its own place) of every call; merged runs come last."""
-    runs = []
-    for start, prompt_end, *ends in segments.groups:
-        runs.append((slice(start, ends[0]), slice(start, ends[0]), True))
-        runs += [(slice(*span), slice(*span), True) for span in pairwise(ends)]
-        if len(ends) > 1:
-            runs.append((slice(ends[0], ends[-1]), slice(start, prompt_end), False))
-    return runs
 
 
 def _merge(out: Tensor, lse: Tensor, other_out: Tensor, other_lse: Tensor) -> None:
     """Attention over two sets of keys, from that over each; written into the first."""
-    total = torch.logaddexp(lse, other_lse)
-    own, other = ((part - total).exp()[..., None] for part in (lse, other_lse))
-    out.copy_(out * own + other_out * other)
-    lse.copy_(total)
+    share = torch.sigmoid(other_lse - lse)[..., None]
+    out.copy_(torch.lerp(out.to(share.dtype), other_out.to(share.dtype), share))
+    torch.logaddexp(lse, other_lse, out=lse)
 
 
 @contextmanager

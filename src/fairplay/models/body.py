@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel as _PreTrainedModel
 
+from fairplay.logps import to_device
 from fairplay.models import attention
 from fairplay.models.layouts import RowLayout
 from fairplay.models.varlen import Unsupported, gather_rows
@@ -50,7 +51,7 @@ def hidden_states(model: "PreTrainedModel", layout: RowLayout) -> Tensor:
     """
     causal = causal_model(model)
     device = next(causal.parameters()).device
-    input_ids, source = layout.input_ids.to(device), layout.source.to(device)
+    input_ids, source = to_device(layout.input_ids, device), to_device(layout.source, device)
     if layout.segments is None:
         _set_attention(causal, own_attention(causal))
         read = _after_learned_tokens if is_prompt_learning(model) else _plain
@@ -58,7 +59,7 @@ def hidden_states(model: "PreTrainedModel", layout: RowLayout) -> Tensor:
     if is_prompt_learning(model):
         raise Unsupported("the adapter puts tokens of its own before every row")
     segments = attention.prepare(layout.segments, device)
-    positions = layout.position_ids.to(device)
+    positions = to_device(layout.position_ids, device)
     with _segment_attention(causal):
         out = _body(causal)(input_ids=input_ids, position_ids=positions, segments=segments, use_cache=False)
     hidden: Tensor = out.last_hidden_state

@@ -6,6 +6,7 @@ what keeps the rows of a packed input apart (`attention.py`), which groups make 
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain, pairwise
 
 import numpy as np
@@ -32,6 +33,21 @@ class Segments:
 
     groups: tuple[tuple[int, ...], ...]
     longest: int
+
+    @cached_property
+    def runs(self) -> tuple[tuple[slice, slice, bool], ...]:
+        """(queries, keys, whether each query sees only up to its own place): together, who sees whom.
+
+        A group's prompt and first response are one causal run. The later responses are a causal run each, and together
+        one more that sees the whole prompt; of a group it comes last. Every place is a query of one causal run.
+        """
+        runs = []
+        for start, prompt_end, *ends in self.groups:
+            runs.append((slice(start, ends[0]), slice(start, ends[0]), True))
+            runs += [(slice(*span), slice(*span), True) for span in pairwise(ends)]
+            if len(ends) > 1:
+                runs.append((slice(ends[0], ends[-1]), slice(start, prompt_end), False))
+        return tuple(runs)
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from fairplay.errors import DataError, SettingsError
+from fairplay.logps import to_device
 from fairplay.lookup import lookup
 from fairplay.models.adapters import adapters_off
 from fairplay.models.body import causal_model, hidden_states
@@ -80,7 +81,7 @@ def score_rows(
     causal = causal_model(model)
     wanted = {name: lookup(STATISTICS, name, "token statistic") for name in sorted(statistics - set(DIVERGENCES))}
     divergences = {name: DIVERGENCES[name] for name in sorted(statistics & set(DIVERGENCES))}
-    inputs = [hidden_states(model, laid), laid.target.to(device)]
+    inputs = [hidden_states(model, laid), to_device(laid.target, device)]
     other = None
     if divergences:
         reference, other = _reference_of(reference, causal)
@@ -88,7 +89,7 @@ def score_rows(
             of_reference = lay_rows(rows, reference_layout, prompt_tokens=prompt_tokens)
             inputs.append(hidden_states(reference, of_reference).to(device))
     logps, values = score_hidden(Heads(causal, other, wanted, divergences), inputs, tile)
-    return RowScores(logps, laid.response_index.to(device), laid.position.to(device), values)
+    return RowScores(logps, to_device(laid.response_index, device), to_device(laid.position, device), values)
 
 
 def check_head(model: Any) -> None:

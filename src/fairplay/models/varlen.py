@@ -19,6 +19,7 @@ from torch import Tensor
 from transformers import modeling_flash_attention_utils, utils
 
 from fairplay.errors import SettingsError
+from fairplay.logps import to_device
 from fairplay.models.layouts import Segments
 
 
@@ -61,14 +62,14 @@ def varlen_runs(segments: Segments, device: torch.device) -> VarlenRuns:
     return VarlenRuns(
         queries=_borders(num_queries, device),
         keys=_borders(num_keys, device),
-        gather=torch.from_numpy(gather[:0] if is_as_it_lies else gather).to(device),
+        gather=to_device(gather[:0] if is_as_it_lies else gather, device),
         longest_query=int(num_queries.max()),
         longest=segments.longest,
     )
 
 
 def _borders(lengths: np.ndarray[Any, np.dtype[np.int64]], device: torch.device) -> Tensor:
-    return torch.from_numpy(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)).to(device)
+    return to_device(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32), device)
 
 
 def varlen_attention(

@@ -1,24 +1,32 @@
 """Anchors: detached statistics of a whole optimiser step that rewards are measured against, with explicit state.
 
 Left out: gathering a step's examples from micro-batches and ranks (`evaluate.token_gradient`, training). Floor 2.
-State is plain numbers by name: the caller keeps it between steps and saves it in checkpoints; nothing is mutated.
+State is numbers by name: the caller keeps it between steps and saves it in checkpoints; nothing is mutated. Those that
+come from a model are scalar tensors, so that no step waits for one; a plain number in their place is as good.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from fairplay.logps import to_device
 from fairplay.objectives.hashing import mixed, uniform
 from fairplay.objectives.sides import Comparisons
 from fairplay.seeds import stable_seed
 
-State = Mapping[str, float]
+State = Mapping[str, float | Tensor]
 STATELESS: State = {}
 SMALLEST_BETA = 1e-3
+
+
+def plain(state: State) -> dict[str, float]:
+    """A state as plain numbers, for a checkpoint; waits for the device."""
+    return {name: float(value) for name, value in state.items()}
 
 
 class Anchor(Protocol):
@@ -58,7 +66,8 @@ class MismatchedKl:
     def __call__(self, comparisons: Comparisons, state: State) -> tuple[Tensor, State]:
         logps = comparisons.batch.logps
         logratios = logps.sum_per_response((logps.policy - logps.reference).detach())
-        return functional.relu(logratios[comparisons.batch.columns["anchors"] == 1].mean()), state
+        anchors = np.flatnonzero(comparisons.batch.structure.columns["anchors"] == 1)
+        return functional.relu(logratios[to_device(anchors, logratios.device)].mean()), state
 
 
 @dataclass(frozen=True)
@@ -72,7 +81,7 @@ class RunningMean:
         rewards = (comparisons.chosen.rewards + comparisons.rejected.rewards).detach() / 2
         count = state["num_rewards"] + len(rewards)
         mean = state["mean_reward"] + (rewards - state["mean_reward"]).sum() / count
-        return mean, {"num_rewards": count, "mean_reward": float(mean)}
+        return mean, {"num_rewards": count, "mean_reward": mean}
 
 
 @dataclass(frozen=True)
@@ -103,27 +112,25 @@ class DynamicScale:
             self.momentum * state[name] + (1 - self.momentum) * now
             for name, now in (("mean_margin", margins.mean()), ("margin_deviation", deviation))
         )
-        kept = torch.ones_like(margins, dtype=torch.bool)
+        kept = torch.ones_like(margins)
         if self.drop:
             kept = self._drawn(comparisons, (margins - average) / torch.where(spread > 0, spread, torch.inf))
-        scale = (1 + self.alpha * (margins[kept].mean() - average)).clamp(min=SMALLEST_BETA / self.beta)
-        return scale * kept, {"mean_margin": float(average), "margin_deviation": float(spread)}
+        mean = (margins * kept).sum() / kept.sum()
+        scale = (1 + self.alpha * (mean - average)).clamp(min=SMALLEST_BETA / self.beta)
+        return scale * kept, {"mean_margin": average, "margin_deviation": spread}
 
     def _drawn(self, comparisons: Comparisons, standardised: Tensor) -> Tensor:
-        """Which rows are kept, [rows]: the largest log-weights after Gumbel noise, which draws without replacement."""
-        rows, batch = comparisons.rows, comparisons.batch
+        """1 for rows that are kept, [rows]: the largest log-weights after Gumbel noise, drawn without replacement."""
+        rows, batch, device = comparisons.rows.planned, comparisons.batch.structure, standardised.device
         start = stable_seed(comparisons.seed, "kept pairs", batch.epoch)
-        first = torch.full_like(batch.example_keys, batch.logps.num_responses)
-        first.scatter_reduce_(
-            0, batch.example_index, torch.arange(len(batch.example_index), device=first.device), "amin"
-        )
-        place = torch.stack([rows.chosen, rows.rejected]) - first[rows.example]
-        hashes = mixed(mixed(mixed(batch.example_keys[rows.example] ^ start) + place[0]) + place[1])
+        first = np.searchsorted(batch.example_index, np.arange(batch.num_examples))[rows.example]
+        keys = to_device(batch.example_keys[rows.example], device)
+        chosen, rejected = to_device(rows.chosen - first, device), to_device(rows.rejected - first, device)
+        hashes = mixed(mixed(mixed(keys ^ start) + chosen) + rejected)
         noise = -torch.log(-torch.log(uniform(hashes)))
         order = (noise - standardised.square() / 2).argsort(descending=True)
-        kept = torch.zeros_like(standardised, dtype=torch.bool)
-        kept[order[: max(1, int(len(order) * (1 - self.drop)))]] = True
-        return kept
+        kept = order[: max(1, int(len(order) * (1 - self.drop)))]
+        return torch.zeros_like(standardised).index_fill(0, kept, 1.0)
 
 
 @dataclass(frozen=True)

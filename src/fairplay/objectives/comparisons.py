@@ -1,19 +1,23 @@
 """Which responses are held against which: the rows that an objective's terms are evaluated on.
 
-Left out: log-probs, rewards and losses; a comparison reads only indices and data columns. Floor 2.
+Left out: log-probs, rewards and losses; a comparison reads only indices and data columns, in numpy on the host, so that
+no device is waited for where their number depends on the data. Floor 2.
 A row has a chosen and a rejected response; where a response stands by itself, it is both. The shares of an example's
 rows say how they make up its loss: 1 / (number of rows) for a mean over them, 1 for a sum.
 """
 
 import math
 from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from typing import ClassVar, Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from fairplay.errors import DataError
-from fairplay.logps import PreferenceBatch
+from fairplay.logps import Ints, Structure, to_device
 
 MOST_SUBSETS = 20_000
 
@@ -30,18 +34,46 @@ class Rows:
         desirable: 1 if the chosen response is to become likelier, 0 if less likely (unpaired data).
     """
 
-    chosen: Tensor
-    rejected: Tensor
-    example: Tensor
-    share: Tensor
-    draw: Tensor
-    desirable: Tensor
+    chosen: Ints
+    rejected: Ints
+    example: Ints
+    share: NDArray[np.float64]
+    draw: Ints
+    desirable: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class RowsOnDevice:
+    """What losses read of rows, as tensors, [rows] each.
+
+    Attributes:
+        planned: The rows on the host.
+        device: Where the tensors lie.
+    """
+
+    planned: Rows
+    device: torch.device
+
+    @cached_property
+    def example(self) -> Tensor:
+        """The example that the row belongs to, int64."""
+        return to_device(self.planned.example, self.device)
+
+    @cached_property
+    def share(self) -> Tensor:
+        """Weight of the row in its example's loss, float64."""
+        return to_device(self.planned.share, self.device)
+
+    @cached_property
+    def desirable(self) -> Tensor:
+        """1 if the chosen response is to become likelier, 0 if less likely, float64."""
+        return to_device(self.planned.desirable, self.device)
 
 
 class Comparison(Protocol):
     """Makes rows from a batch."""
 
-    def __call__(self, batch: PreferenceBatch) -> Rows: ...
+    def __call__(self, batch: Structure) -> Rows: ...
 
 
 @dataclass(frozen=True)
@@ -50,7 +82,7 @@ class Pairs:
 
     needs: ClassVar[frozenset[str]] = frozenset({"pairs"})
 
-    def __call__(self, batch: PreferenceBatch) -> Rows:
+    def __call__(self, batch: Structure) -> Rows:
         return _averaged(batch, batch.pairs[:, 0], batch.pairs[:, 1])
 
 
@@ -58,7 +90,7 @@ class Pairs:
 class Each:
     """Every response by itself; an example's loss is the mean over its responses."""
 
-    def __call__(self, batch: PreferenceBatch) -> Rows:
+    def __call__(self, batch: Structure) -> Rows:
         responses = learned_responses(batch)
         return _averaged(batch, responses, responses)
 
@@ -69,7 +101,7 @@ class Listed:
 
     needs: ClassVar[frozenset[str]] = frozenset({"scores"})
 
-    def __call__(self, batch: PreferenceBatch) -> Rows:
+    def __call__(self, batch: Structure) -> Rows:
         return _summed(Each()(batch))
 
 
@@ -77,8 +109,8 @@ class Listed:
 class Chosen:
     """Every response that some pair chooses, or simply every response of a batch without pairs."""
 
-    def __call__(self, batch: PreferenceBatch) -> Rows:
-        responses = torch.unique(batch.pairs[:, 0]) if len(batch.pairs) else learned_responses(batch)
+    def __call__(self, batch: Structure) -> Rows:
+        responses = np.unique(batch.pairs[:, 0]) if len(batch.pairs) else learned_responses(batch)
         return _averaged(batch, responses, responses)
 
 
@@ -88,14 +120,14 @@ class Labelled:
 
     needs: ClassVar[frozenset[str]] = frozenset({"labels"})
 
-    def __call__(self, batch: PreferenceBatch) -> Rows:
+    def __call__(self, batch: Structure) -> Rows:
         if "labels" in batch.columns:
             responses = learned_responses(batch)
             labels = batch.columns["labels"][responses]
         else:
             responses = batch.pairs.T.flatten()
-            labels = torch.arange(2, device=responses.device).flip(0).repeat_interleave(len(batch.pairs))
-        return replace(_averaged(batch, responses, responses), desirable=labels.to(torch.float64))
+            labels = np.repeat([1.0, 0.0], len(batch.pairs))
+        return replace(_averaged(batch, responses, responses), desirable=labels.astype(np.float64))
 
 
 @dataclass(frozen=True)
@@ -104,11 +136,11 @@ class ByScore:
 
     needs: ClassVar[frozenset[str]] = frozenset({"scores"})
 
-    def __call__(self, batch: PreferenceBatch) -> Rows:
+    def __call__(self, batch: Structure) -> Rows:
         responses = learned_responses(batch)
         scores = batch.columns["scores"][responses]
-        is_better = same_example(batch.example_index[responses]) & (scores[:, None] > scores[None, :])
-        better, worse = is_better.nonzero(as_tuple=True)
+        is_better = _share_example(batch, responses) & (scores[:, None] > scores[None, :])
+        better, worse = is_better.nonzero()
         return _summed(_averaged(batch, responses[better], responses[worse]))
 
 
@@ -118,12 +150,12 @@ class Best:
 
     needs: ClassVar[frozenset[str]] = frozenset({"scores"})
 
-    def __call__(self, batch: PreferenceBatch) -> Rows:
+    def __call__(self, batch: Structure) -> Rows:
         responses = learned_responses(batch)
         scores = batch.columns["scores"][responses]
-        is_earlier = torch.ones(len(scores), len(scores), dtype=torch.bool, device=scores.device).tril(-1)
+        is_earlier = np.tri(len(scores), k=-1, dtype=np.bool_)
         loses = (scores[None, :] > scores[:, None]) | ((scores[None, :] == scores[:, None]) & is_earlier)
-        best = responses[~(loses & same_example(batch.example_index[responses])).any(dim=1)]
+        best = responses[~(loses & _share_example(batch, responses)).any(axis=1)]
         return _averaged(batch, best, best)
 
 
@@ -133,9 +165,9 @@ class Ranked:
 
     needs: ClassVar[frozenset[str]] = frozenset({"scores"})
 
-    def __call__(self, batch: PreferenceBatch) -> Rows:
+    def __call__(self, batch: Structure) -> Rows:
         by_score, best = ByScore()(batch), Best()(batch)
-        return Rows(*(torch.cat([getattr(by_score, f.name), getattr(best, f.name)]) for f in fields(Rows)))
+        return Rows(*(np.concatenate([getattr(by_score, f.name), getattr(best, f.name)]) for f in fields(Rows)))
 
 
 @dataclass(frozen=True)
@@ -146,10 +178,10 @@ class RepeatedPairs:
     needs: ClassVar[frozenset[str]] = frozenset({"pairs"})
     once: ClassVar[Comparison] = Pairs()
 
-    def __call__(self, batch: PreferenceBatch) -> Rows:
-        pair = torch.arange(len(batch.pairs), device=batch.pairs.device).repeat_interleave(self.draws)
+    def __call__(self, batch: Structure) -> Rows:
+        pair = np.repeat(np.arange(len(batch.pairs)), self.draws)
         rows = _averaged(batch, batch.pairs[pair, 0], batch.pairs[pair, 1])
-        return replace(rows, draw=torch.arange(len(pair), device=pair.device) % self.draws)
+        return replace(rows, draw=np.arange(len(pair)) % self.draws)
 
 
 @dataclass(frozen=True)
@@ -162,33 +194,31 @@ class PairsBySubset:
     needs: ClassVar[frozenset[str]] = frozenset({"pairs"})
     once: ClassVar[Comparison] = Pairs()
 
-    def __call__(self, batch: PreferenceBatch) -> Rows:
-        lengths = batch.logps.lengths()[batch.pairs]
-        ways = [math.comb(max(pair), min(pair)) for pair in lengths.tolist()]
+    def __call__(self, batch: Structure) -> Rows:
+        ways = [math.comb(max(pair), min(pair)) for pair in batch.lengths[batch.pairs].tolist()]
         if max(ways) > MOST_SUBSETS:
             raise DataError(
                 f"the exact expectation runs over every subset of kept tokens: {max(ways):.3g} for one pair",
                 hint="use `sampo` with several draws, or `sampo_mean`",
             )
-        counts = torch.tensor(ways, device=batch.pairs.device)
-        pair = torch.arange(len(ways), device=counts.device).repeat_interleave(counts)
-        first = counts.cumsum(0) - counts
+        counts = np.array(ways)
+        pair = np.repeat(np.arange(len(ways)), counts)
+        first = counts.cumsum() - counts
         rows = Pairs()(batch)
         return Rows(
             chosen=rows.chosen[pair],
             rejected=rows.rejected[pair],
             example=rows.example[pair],
             share=(rows.share / counts)[pair],
-            draw=torch.arange(len(pair), device=counts.device) - first[pair],
+            draw=np.arange(len(pair)) - first[pair],
             desirable=rows.desirable[pair],
         )
 
 
-def learned_responses(batch: PreferenceBatch) -> Tensor:
+def learned_responses(batch: Structure) -> Ints:
     """Indices of the responses that terms learn from: all but anchor rows (column "anchors"), [responses]."""
-    every = torch.arange(batch.logps.num_responses, device=batch.example_index.device)
     anchors = batch.columns.get("anchors")
-    return every if anchors is None else every[anchors == 0]
+    return np.arange(batch.num_responses) if anchors is None else np.flatnonzero(anchors == 0)
 
 
 def same_example(example: Tensor) -> Tensor:
@@ -196,14 +226,18 @@ def same_example(example: Tensor) -> Tensor:
     return example[:, None] == example[None, :]
 
 
-def _averaged(batch: PreferenceBatch, chosen: Tensor, rejected: Tensor) -> Rows:
+def _share_example(batch: Structure, responses: Ints) -> NDArray[np.bool_]:
+    example = batch.example_index[responses]
+    return np.equal(example[:, None], example[None, :])
+
+
+def _averaged(batch: Structure, chosen: Ints, rejected: Ints) -> Rows:
     """Rows whose shares make an example's loss the mean over its rows."""
     example = batch.example_index[chosen]
-    counts = torch.bincount(example, minlength=batch.num_examples)
-    share = 1.0 / counts[example].to(torch.float64)
-    return Rows(chosen, rejected, example, share, torch.zeros_like(example), torch.ones_like(share))
+    share = 1.0 / np.bincount(example, minlength=batch.num_examples)[example]
+    return Rows(chosen, rejected, example, share, np.zeros_like(example), np.ones_like(share))
 
 
 def _summed(rows: Rows) -> Rows:
     """The same rows, with an example's loss their sum."""
-    return replace(rows, share=torch.ones_like(rows.share))
+    return replace(rows, share=np.ones_like(rows.share))

@@ -11,10 +11,10 @@ from torch import Tensor
 from fairplay.logps import PreferenceBatch, StepTotals
 from fairplay.objectives.anchors import State
 from fairplay.objectives.columns import value_of
-from fairplay.objectives.comparisons import Each, Pairs, Rows
+from fairplay.objectives.comparisons import Pairs
 from fairplay.objectives.objective import Objective, Term
 from fairplay.objectives.requirements import check_batch
-from fairplay.objectives.sides import Comparisons, seat
+from fairplay.objectives.sides import Comparisons, Seating
 
 
 @dataclass(frozen=True)
@@ -53,26 +53,29 @@ def evaluate(
         DataError: If the batch lacks what the objective needs.
     """
     check_batch(objective, batch, totals)
-    seated = _seat(objective, batch, objective.comparison(batch), seed)
+    seating = _seating(objective, batch, seed)
+    seated = seating.seat(objective.comparison(batch.structure))
     comparisons, next_state = _anchored(objective, seated, state)
 
     losses = torch.zeros_like(comparisons.chosen.logps)
-    for term in objective.terms:
-        losses = losses + _term_losses(term, comparisons)
-    losses = losses * value_of(objective.weight, comparisons) + objective.likelihood(comparisons, totals)
+    for place, term in enumerate(objective.terms):
+        of_term = _term_losses(term, comparisons)
+        losses = losses + of_term if place else of_term
+    losses = scaled(value_of(objective.weight, comparisons), losses)
+    losses = shifted(losses, objective.likelihood(comparisons, totals))
 
     shares = comparisons.rows.share.to(losses.dtype)
     example_losses = losses.new_zeros(batch.num_examples).index_add(0, comparisons.rows.example, shares * losses)
     with torch.no_grad():
         expected = objective.in_expectation()
-        by_itself = _seat(expected, batch, _every_response(batch), seed).chosen.rewards
-        is_paired = expected == objective and objective.comparison == Pairs()
-        paired = seated if is_paired else _seat(expected, batch, Pairs()(batch), seed)
+        expecting = seating if expected is objective else _seating(expected, batch, seed)
+        paired = seated if expecting is seating and objective.comparison == Pairs() else None
+        paired = paired or expecting.seat(Pairs()(batch.structure))
         margins = paired.chosen.rewards - paired.rejected.rewards
     return ObjectiveOutput(
         loss=objective.reduction(example_losses, totals),
         example_losses=example_losses,
-        rewards=by_itself,
+        rewards=expecting.every.rewards.detach(),
         margins=margins,
         state=next_state,
     )
@@ -89,7 +92,7 @@ def compare(
         seed: The run's seed.
         state: The anchor's state from the last step; the initial one by default.
     """
-    return _anchored(objective, _seat(objective, batch, objective.comparison(batch), seed), state)
+    return _anchored(objective, _seating(objective, batch, seed).seat(objective.comparison(batch.structure)), state)
 
 
 def token_gradient(
@@ -122,28 +125,29 @@ def _anchored(objective: Objective, seated: Comparisons, state: State | None) ->
     return objective.matching(replace(seated, anchor=anchor)), next_state
 
 
-def _seat(objective: Objective, batch: PreferenceBatch, rows: Rows, seed: int) -> Comparisons:
+def _seating(objective: Objective, batch: PreferenceBatch, seed: int) -> Seating:
     def reward(policy: Tensor, reference: Tensor) -> Tensor:
-        return objective.beta * objective.link(policy - reference if objective.reference else policy)
+        return scaled(objective.beta, objective.link(policy - reference if objective.reference else policy))
 
-    return seat(
-        batch,
-        rows,
-        tokens=objective.tokens,
-        reference_tokens=objective.reference_tokens,
-        reward=reward,
-        seed=seed,
-    )
-
-
-def _every_response(batch: PreferenceBatch) -> Rows:
-    columns = {name: values for name, values in batch.columns.items() if name != "anchors"}
-    return Each()(replace(batch, columns=columns))
+    return Seating(batch, objective.tokens, reward, seed, objective.reference_tokens)
 
 
 def _term_losses(term: Term, comparisons: Comparisons) -> Tensor:
     """The term's loss of every row, [rows]."""
-    of_chosen, of_rejected = term.contrast
-    contrast = of_chosen * comparisons.chosen.rewards + of_rejected * comparisons.rejected.rewards
-    margins = value_of(term.scale, comparisons) * contrast - value_of(term.offset, comparisons)
-    return value_of(term.coefficient, comparisons) * term.loss(margins, comparisons)
+    rewards = (comparisons.chosen.rewards, comparisons.rejected.rewards)
+    weighed = [scaled(weight, side) for weight, side in zip(term.contrast, rewards, strict=True) if weight]
+    contrast = weighed[0] if len(weighed) == 1 else weighed[0] + weighed[1]
+    margins = shifted(scaled(value_of(term.scale, comparisons), contrast), value_of(term.offset, comparisons), -1)
+    return scaled(value_of(term.coefficient, comparisons), term.loss(margins, comparisons))
+
+
+def scaled(factor: Tensor | float, values: Tensor) -> Tensor:
+    """Factor * values; a factor of 1 costs nothing, and most are."""
+    return values if isinstance(factor, float) and factor == 1.0 else factor * values
+
+
+def shifted(values: Tensor, by: Tensor | float, sign: int = 1) -> Tensor:
+    """Values + sign * by; a shift of 0 costs nothing."""
+    if isinstance(by, float) and by == 0.0:
+        return values
+    return torch.add(values, by, alpha=sign)

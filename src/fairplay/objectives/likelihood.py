@@ -7,10 +7,11 @@ formatting tokens, a prompt's share in supervised fine-tuning), 1 elsewhere.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from fairplay.logps import PreferenceBatch, StepTotals
+from fairplay.logps import PreferenceBatch, StepTotals, to_device
 from fairplay.objectives.comparisons import Chosen
 from fairplay.objectives.sides import Comparisons
 
@@ -22,8 +23,8 @@ def _sequence(sums: Tensor, sizes: Tensor, _: Comparisons, __: StepTotals) -> Te
 
 def _token(sums: Tensor, _: Tensor, comparisons: Comparisons, totals: StepTotals) -> Tensor:
     """Mean over all chosen tokens of the step; a response that sits in several rows counts once."""
-    response = comparisons.chosen.response
-    seats = torch.bincount(response)[response] * comparisons.rows.share
+    rows = comparisons.rows.planned
+    seats = to_device(np.bincount(rows.chosen)[rows.chosen] * rows.share, sums.device)
     return sums / seats.to(sums.dtype) * (totals.num_examples / totals.num_chosen_tokens)
 
 
@@ -46,7 +47,9 @@ class Likelihood:
     coefficient: float = 0.0
     reduction: str = "sequence"
 
-    def __call__(self, comparisons: Comparisons, totals: StepTotals) -> Tensor:
+    def __call__(self, comparisons: Comparisons, totals: StepTotals) -> Tensor | float:
+        if not self.coefficient:
+            return 0.0
         logps = comparisons.batch.logps
         weights = _token_weights(comparisons.batch)
         response = comparisons.chosen.response
@@ -57,7 +60,7 @@ class Likelihood:
 
 def batch_totals(batch: PreferenceBatch) -> StepTotals:
     """The totals of a step that consists of this one batch."""
-    responses = Chosen()(batch).chosen
+    responses = torch.from_numpy(Chosen()(batch.structure).chosen)
     sizes = batch.logps.sum_per_response(_token_weights(batch))
     return StepTotals(
         num_examples=batch.num_examples,

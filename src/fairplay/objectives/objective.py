@@ -101,13 +101,21 @@ class Objective:
         return self.anchor.initial
 
     def in_expectation(self) -> "Objective":
-        """The same objective with every random draw replaced by its expected log-ratio, for evaluation."""
-        return replace(
+        """The same objective with every random draw replaced by its expected log-ratio, for evaluation.
+
+        This very one where nothing is drawn.
+        """
+        return self._in_expectation
+
+    @cached_property
+    def _in_expectation(self) -> "Objective":
+        expected = replace(
             self,
             tokens=getattr(self.tokens, "in_expectation", self.tokens),
             reference_tokens=getattr(self.reference_tokens, "in_expectation", self.reference_tokens),
             comparison=getattr(self.comparison, "once", self.comparison),
         )
+        return self if expected == self else expected
 
     def _parts(self) -> Iterator[object]:
         for slot in fields(self):

@@ -6,7 +6,7 @@ Left out: the declarations themselves (each part of an objective says what it ne
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-import torch
+import numpy as np
 
 from fairplay.errors import DataError
 from fairplay.logps import PreferenceBatch, StepTotals
@@ -34,16 +34,18 @@ def _column(name: str) -> Callable[[PreferenceBatch, str], bool]:
 
 
 def _has_probabilities(batch: PreferenceBatch, _: str) -> bool:
-    return "win_rates" in batch.columns and bool(((batch.columns["win_rates"] - 0.5).abs() <= 0.5).all())
+    rates = batch.structure.columns.get("win_rates")
+    return rates is not None and bool((np.abs(rates - 0.5) <= 0.5).all())
 
 
 def _every_example_has_a_pair(batch: PreferenceBatch, _: str) -> bool:
-    return bool((torch.bincount(batch.example_index[batch.pairs[:, 0]], minlength=batch.num_examples) > 0).all())
+    known = batch.structure
+    return bool((np.bincount(known.example_index[known.pairs[:, 0]], minlength=known.num_examples) > 0).all())
 
 
 def _is_score_ordered(batch: PreferenceBatch, _: str) -> bool:
-    scores = batch.columns["scores"][batch.pairs] if "scores" in batch.columns else batch.pairs.new_zeros(0, 2)
-    return bool((scores[:, 0] > scores[:, 1]).all())
+    scores, pairs = batch.structure.columns.get("scores"), batch.structure.pairs
+    return scores is None or bool((scores[pairs[:, 0]] > scores[pairs[:, 1]]).all())
 
 
 REQUIREMENTS: Mapping[str, Requirement] = {
@@ -70,7 +72,7 @@ REQUIREMENTS: Mapping[str, Requirement] = {
     ),
     "win_rates": Requirement(_has_probabilities, "win rates in [0, 1]", "rank the responses with a preference oracle"),
     "anchors": Requirement(
-        lambda batch, _: "anchors" in batch.columns and bool((batch.columns["anchors"] == 1).any()),
+        lambda batch, _: "anchors" in batch.columns and bool((batch.structure.columns["anchors"] == 1).any()),
         "anchor rows (prompts with other prompts' responses)",
         "add such rows and mark them in the column `anchors`, or use `apo_zero`, which needs none",
     ),

@@ -7,9 +7,11 @@ import math
 from dataclasses import dataclass, field
 from typing import ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from fairplay.logps import to_device
 from fairplay.objectives.hashing import mixed
 from fairplay.objectives.sides import ReferenceWeight, SeatedTokens, TokenWeight, alike
 from fairplay.seeds import stable_seed
@@ -19,6 +21,8 @@ from fairplay.seeds import stable_seed
 class Sum:
     """w = 1: the log-prob of the whole response."""
 
+    is_own: ClassVar[bool] = True
+
     def __call__(self, tokens: SeatedTokens) -> Tensor:
         return torch.ones_like(tokens.row)
 
@@ -26,6 +30,8 @@ class Sum:
 @dataclass(frozen=True)
 class Mean:
     """w = 1 / n: the log-prob per token."""
+
+    is_own: ClassVar[bool] = True
 
     def __call__(self, tokens: SeatedTokens) -> Tensor:
         return 1.0 / tokens.lengths.to(torch.float64)[tokens.row]
@@ -64,13 +70,14 @@ class Given:
     """w is a per-token statistic that came with the batch."""
 
     statistic: str
+    is_own: ClassVar[bool] = True
     needs: frozenset[str] = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "needs", frozenset({f"statistics:{self.statistic}"}))
 
     def __call__(self, tokens: SeatedTokens) -> Tensor:
-        return tokens.batch.logps.statistics[self.statistic][tokens.token]
+        return tokens.of(tokens.batch.logps.statistics[self.statistic])
 
 
 @dataclass(frozen=True)
@@ -103,14 +110,13 @@ class Subset:
     in_expectation: ClassVar[TokenWeight] = Shared()
 
     def __call__(self, tokens: SeatedTokens) -> Tensor:
+        seats = tokens.seats
+        sizes = zip(seats.draw.tolist(), seats.lengths.tolist(), seats.partner_lengths.tolist(), strict=True)
         members = [
-            _subset(number % math.comb(size, kept), size, kept)
-            for number, size, kept in zip(
-                tokens.draw.tolist(), tokens.lengths.tolist(), tokens.shorter.tolist(), strict=True
-            )
+            _subset(number % math.comb(size, min(size, other)), size, min(size, other)) for number, size, other in sizes
         ]
         first_seat = tokens.lengths.cumsum(0) - tokens.lengths
-        flat = torch.tensor([is_member for row in members for is_member in row], device=tokens.row.device)
+        flat = to_device(np.array([is_member for row in members for is_member in row]), tokens.row.device)
         return flat[first_seat[tokens.row] + tokens.position]
 
 

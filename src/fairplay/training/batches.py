@@ -5,13 +5,14 @@ Left out: which examples make a step (`plan.py`), scoring tokens (`models.token_
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from fairplay.logps import PreferenceBatch, StepTotals, TokenLogps
+from fairplay.logps import PreferenceBatch, StepTotals, Structure, TokenLogps, to_device
 from fairplay.models.encoding import EncodedExample
 from fairplay.models.layouts import Row
 from fairplay.models.token_logps import RowScores
@@ -104,24 +105,25 @@ def preference_batch(
         anchors: The reference's log-probs of each anchor row; they all belong to the last example.
     """
     examples = [data.examples[index] for index in indices]
-    device = scores.logps.device
-    example_index, pairs = _structure(examples)
+    known = _structure(examples, anchors, prompt_tokens=data.prompt_loss_weight > 0, epoch=epoch)
     values = _columns(examples)
     if all(index in data.start_logps for index in indices):
         values["start_logps"] = [value for index in indices for value in data.start_logps[index]]
     if anchors:
-        values = {name: [*known, *([0.0] * len(anchors))] for name, known in values.items()}
-        values["anchors"] = [0.0] * len(example_index) + [1.0] * len(anchors)
-        example_index += [len(examples) - 1] * len(anchors)
-    columns = {name: torch.tensor(known, dtype=scores.logps.dtype, device=device) for name, known in values.items()}
+        values = {name: [*given, *([0.0] * len(anchors))] for name, given in values.items()}
+        values["anchors"] = [0.0] * (known.num_responses - len(anchors)) + [1.0] * len(anchors)
+    dtype = np.float64 if scores.logps.dtype == torch.float64 else np.float32
+    known = replace(known, columns={name: np.array(given, dtype=dtype) for name, given in values.items()})
+    device = scores.logps.device
     return PreferenceBatch(
-        logps=_token_logps(data, indices, scores, anchors, num_responses=len(example_index)),
-        example_index=torch.tensor(example_index, device=device),
-        num_examples=len(examples),
-        pairs=torch.tensor(pairs, dtype=torch.int64, device=device).reshape(-1, 2),
-        example_keys=torch.tensor([stable_seed(example.example.id) for example in examples], device=device),
-        columns=columns,
+        logps=_token_logps(data, indices, scores, anchors, num_responses=known.num_responses),
+        example_index=to_device(known.example_index, device),
+        num_examples=known.num_examples,
+        pairs=to_device(known.pairs, device),
+        example_keys=to_device(known.example_keys, device),
+        columns={name: to_device(given, device).to(scores.logps.dtype) for name, given in known.columns.items()},
         epoch=epoch,
+        known=known,
     )
 
 
@@ -151,18 +153,30 @@ def _token_logps(
 
 def _flat(parts: Sequence[Tensor], scores: RowScores) -> Tensor:
     """Known values of all scored tokens, on their device and in their dtype, [tokens]."""
-    return torch.cat(tuple(parts)).to(device=scores.logps.device, dtype=scores.logps.dtype)
+    return to_device(torch.cat(tuple(parts)), scores.logps.device).to(scores.logps.dtype)
 
 
-def _structure(examples: Sequence[EncodedExample]) -> tuple[list[int], list[tuple[int, int]]]:
-    """(example of each response, pairs as indices into the batch's responses)."""
+def _structure(
+    examples: Sequence[EncodedExample], anchors: Sequence[Tensor], *, prompt_tokens: bool, epoch: int
+) -> Structure:
+    """The batch without its columns; anchor rows stand behind the examples' responses."""
+    lengths: list[int] = []
     example_index: list[int] = []
     pairs: list[tuple[int, int]] = []
     for number, example in enumerate(examples):
-        first = len(example_index)
+        first, before = len(lengths), len(example.prompt_ids) - 1 if prompt_tokens else 0
         pairs += [(first + chosen, first + rejected) for chosen, rejected in example.example.pairs]
         example_index += [number] * len(example.response_ids)
-    return example_index, pairs
+        lengths += [before + len(response) for response in example.response_ids]
+    return Structure(
+        lengths=np.array([*lengths, *map(len, anchors)], dtype=np.int64),
+        example_index=np.array([*example_index, *[len(examples) - 1] * len(anchors)], dtype=np.int64),
+        num_examples=len(examples),
+        pairs=np.array(pairs, dtype=np.int64).reshape(-1, 2),
+        example_keys=np.array([stable_seed(example.example.id) for example in examples], dtype=np.int64),
+        columns={},
+        epoch=epoch,
+    )
 
 
 def _columns(examples: Sequence[EncodedExample]) -> dict[str, list[float]]:

@@ -26,10 +26,11 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from fairplay.logps import PreferenceBatch
+from fairplay.logps import PreferenceBatch, to_device
 from fairplay.objectives.comparisons import learned_responses
 from fairplay.objectives.evaluate import ObjectiveOutput
 from fairplay.objectives.regression import Regression
@@ -63,6 +64,7 @@ class MetricWindow:
 
     def __init__(self, device: torch.device) -> None:
         self.sums = torch.zeros(len(_NAMES), dtype=torch.float64, device=device)
+        self._places: dict[tuple[str, ...], Tensor] = {}
 
     def add(self, output: ObjectiveOutput, batch: PreferenceBatch, targets: Regression | None) -> None:
         """Count one micro-batch; nothing is moved off the device.
@@ -73,12 +75,19 @@ class MetricWindow:
             targets: What a regression objective asks for on this batch.
         """
         with torch.no_grad():
-            values = _pair_sums(output, batch) if len(batch.pairs) else _response_sums(batch)
-            values |= _target_sums(targets) if targets is not None else {}
-            loss = output.loss.detach()
-            values["loss"] = loss.double()
-            zero = torch.zeros_like(values["loss"])
-            self.sums += torch.stack([values.get(name, zero) for name in _NAMES]).to(loss.dtype)
+            self._count(_of_pairs(output, batch) if len(batch.pairs) else _of_responses(batch))
+            if targets is not None:
+                self._count(_of_targets(targets))
+            self.sums[_NAMES.index("loss")] += output.loss.detach()
+
+    def _count(self, values: Mapping[str, Tensor]) -> None:
+        """Add up vectors by name, all of one size and dtype; few operations, since a step pays for each."""
+        names = tuple(values)
+        if names not in self._places:
+            places = np.array([_NAMES.index(name) for name in names])
+            self._places[names] = to_device(places, self.sums.device)
+        sums = torch.stack(list(values.values())).sum(1, dtype=torch.float64)
+        self.sums.index_add_(0, self._places[names], sums)
 
     def add_verdicts(self, loss: Tensor, margins: Tensor, lengths: Tensor) -> None:
         """Count one micro-batch of an oracle's training.
@@ -89,10 +98,8 @@ class MetricWindow:
             lengths: Tokens of the chosen and of the rejected response, [pairs, 2].
         """
         with torch.no_grad():
-            values = _sum_each(_margin_values(margins.detach(), *lengths.to(margins.dtype).unbind(1)))
-            values["loss"] = loss.detach().double()
-            zero = torch.zeros_like(values["loss"])
-            self.sums += torch.stack([values.get(name, zero) for name in _NAMES])
+            self._count(_margin_values(margins.detach(), *lengths.to(margins.dtype).unbind(1)))
+            self.sums[_NAMES.index("loss")] += loss.detach()
 
     def restart(self) -> None:
         """Begin the next window."""
@@ -133,36 +140,38 @@ class MetricWindow:
         return {name: value if value is not None and math.isfinite(value) else None for name, value in record.items()}
 
 
-def _pair_sums(output: ObjectiveOutput, batch: PreferenceBatch) -> dict[str, Tensor]:
-    """Sums over the pairs of one micro-batch, each a scalar."""
+def _of_pairs(output: ObjectiveOutput, batch: PreferenceBatch) -> dict[str, Tensor]:
+    """Values of the pairs of one micro-batch, [pairs] each."""
     logps = batch.logps
-    chosen, rejected = batch.pairs.unbind(1)
     policy = logps.sum_per_response(logps.policy.detach())
-    lengths = logps.lengths().to(policy.dtype)
-    margins = output.rewards[chosen] - output.rewards[rejected]
+    of_responses = [output.rewards.to(policy.dtype), policy, logps.lengths().to(policy.dtype)]
+    if logps.has_reference:
+        of_responses.append(policy - logps.sum_per_response(logps.reference))
+    # Two look-ups for all: [values, pairs] of the chosen ones, then of the rejected ones.
+    both = torch.stack(of_responses)[:, batch.pairs.T]
+    chosen, rejected = both[:, 0].unbind(), both[:, 1].unbind()
     per_pair = {
-        **_margin_values(margins, lengths[chosen], lengths[rejected]),
-        "rewards/chosen": output.rewards[chosen],
-        "rewards/rejected": output.rewards[rejected],
-        "logps/chosen": policy[chosen],
-        "logps/rejected": policy[rejected],
+        **_margin_values(chosen[0] - rejected[0], chosen[2], rejected[2]),
+        "rewards/chosen": chosen[0],
+        "rewards/rejected": rejected[0],
+        "logps/chosen": chosen[1],
+        "logps/rejected": rejected[1],
     }
     per_pair["scored"] = per_pair["pairs"]
     if "start_logps" in batch.columns:
-        per_pair["logps/chosen_drift"] = policy[chosen] - batch.columns["start_logps"][chosen]
+        per_pair["logps/chosen_drift"] = chosen[1] - batch.columns["start_logps"][batch.pairs[:, 0]]
         per_pair["drifted"] = per_pair["pairs"]
     if logps.has_reference:
-        logratios = policy - logps.sum_per_response(logps.reference)
-        per_pair["logratios/chosen"], per_pair["logratios/rejected"] = logratios[chosen], logratios[rejected]
+        per_pair["logratios/chosen"], per_pair["logratios/rejected"] = chosen[3], rejected[3]
         per_pair["compared"] = per_pair["pairs"]
-    return _sum_each(per_pair)
+    return per_pair
 
 
 def _margin_values(margins: Tensor, chosen_lengths: Tensor, rejected_lengths: Tensor) -> dict[str, Tensor]:
     """What margins and lengths say of each pair, [pairs] each."""
     gaps = chosen_lengths - rejected_lengths
     return {
-        "rewards/accuracies": (margins > 0).to(margins.dtype) + 0.5 * (margins == 0),
+        "rewards/accuracies": (margins.sign() + 1) / 2,
         "rewards/margins": margins,
         "length/chosen": chosen_lengths,
         "length/rejected": rejected_lengths,
@@ -174,28 +183,22 @@ def _margin_values(margins: Tensor, chosen_lengths: Tensor, rejected_lengths: Te
     }
 
 
-def _sum_each(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The sum of each vector, all of one size and dtype, in float64; few operations, since a step pays for each."""
-    return dict(zip(values, torch.stack(list(values.values())).sum(1, dtype=torch.float64).unbind(), strict=True))
-
-
-def _response_sums(batch: PreferenceBatch) -> dict[str, Tensor]:
-    learned = learned_responses(batch)
-    policy = batch.logps.sum_per_response(batch.logps.policy.detach())[learned]
+def _of_responses(batch: PreferenceBatch) -> dict[str, Tensor]:
+    policy = batch.logps.sum_per_response(batch.logps.policy.detach())
+    learned = to_device(learned_responses(batch.structure), policy.device)
     lengths = batch.logps.lengths()[learned].to(policy.dtype)
-    return _sum_each({"logps/responses": policy, "length/responses": lengths, "responses": torch.ones_like(policy)})
+    return {"logps/responses": policy[learned], "length/responses": lengths, "responses": torch.ones_like(lengths)}
 
 
-def _target_sums(targets: Regression) -> dict[str, Tensor]:
+def _of_targets(targets: Regression) -> dict[str, Tensor]:
     sizes = targets.targets.abs()
-    per_target = {
+    return {
         "targets": torch.ones_like(sizes),
         "value_size": targets.values.abs(),
         "target_size": sizes,
         "targets/too_far": (sizes > targets.room).to(sizes.dtype),
         "targets/unreachable": (targets.targets > targets.room).to(sizes.dtype),
     }
-    return _sum_each(per_target)
 
 
 def _length_dependence(sums: dict[str, float]) -> tuple[float | None, float | None]:

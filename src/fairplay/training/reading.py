@@ -6,6 +6,7 @@ Left out: log-probs that are kept (`reference.py`), gradients (`stepping.py`). F
 import json
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from weakref import WeakKeyDictionary
 
 import torch
 from transformers import PreTrainedModel
@@ -32,6 +33,7 @@ class Reading:
         self.longest = longest
         self.bf16 = bf16
         self._layouts: dict[str, str] = {}
+        self._of_models: WeakKeyDictionary[PreTrainedModel, str] = WeakKeyDictionary()
 
     def layout(self, model: PreTrainedModel) -> str:
         """The layout of this model's rows, tried once for all models that are built alike.
@@ -41,6 +43,11 @@ class Reading:
         Raises:
             DataError: If the model scores rows wrongly in every layout.
         """
+        if model not in self._of_models:  # to look at the config takes longer than to lay out a small batch
+            self._of_models[model] = self._tried(model)
+        return self._of_models[model]
+
+    def _tried(self, model: PreTrainedModel) -> str:
         config = causal_model(model).config.to_dict()
         built = json.dumps({name: value for name, value in config.items() if name != "_name_or_path"}, default=str)
         if built not in self._layouts:

@@ -15,6 +15,7 @@ import torch
 from torch.nn import Parameter
 
 from fairplay.errors import Preempted
+from fairplay.objectives.anchors import State, plain
 from fairplay.progress import progress
 from fairplay.training.batches import ReferenceLogps
 from fairplay.training.checkpoints import Trainee, newest_checkpoint, restore_checkpoint, save_checkpoint
@@ -45,7 +46,7 @@ class Counters:
     first_loss: float = 0.0
     last_loss: float = 0.0
     has_warned: bool = False
-    objective_state: dict[str, float] = field(default_factory=dict)
+    objective_state: State = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -145,7 +146,7 @@ def _open_run(
 
 def _take_up(run: _Run) -> tuple[_Run, Counters]:
     """Go on from the newest checkpoint, or start at step 0; records of later steps are cut."""
-    counters = Counters(objective_state=dict(run.learner.initial_state))
+    counters = Counters(objective_state=run.learner.initial_state)
     path = newest_checkpoint(run.work / "checkpoints")
     if path is not None:
         saved, state = restore_checkpoint(path, run.trainee, fingerprint=run.fingerprint)
@@ -195,7 +196,7 @@ def _take_step(run: _Run, step: Step, counters: Counters) -> None:
     trainee.schedule.step()
     counters.step += 1
     counters.tokens += outcome.num_tokens
-    counters.objective_state = dict(outcome.state)
+    counters.objective_state = outcome.state
     counters.seconds += time.perf_counter() - started
     if counters.step % settings.logging_steps == 0 or counters.step == run.plan.num_steps:
         last = {"grad_norm": float(grad_norm), "learning_rate": rate, "epoch": counters.step / run.plan.per_epoch}
@@ -244,7 +245,7 @@ def _warn_of_targets(means: Mapping[str, float | None], counters: Counters) -> N
 
 
 def _save(run: _Run, counters: Counters) -> None:
-    saved = {**asdict(counters), "window": run.window.state()}
+    saved = {**vars(counters), "objective_state": plain(counters.objective_state), "window": run.window.state()}
     if run.learner.ranks.is_first:
         run.metrics.flush()
     save_checkpoint(
