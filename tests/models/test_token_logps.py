@@ -198,12 +198,12 @@ def test_a_head_that_is_more_than_its_weight_is_called_as_the_model_calls_it(cha
 
 
 @pytest.mark.parametrize("kept", [0, head.KEPT_BYTES])
-def test_checkpointing_the_body_changes_no_gradient(kept, monkeypatch):
+def test_checkpointing_the_body_changes_gradients_by_rounding_only(kept, monkeypatch):
     monkeypatch.setattr(head, "KEPT_BYTES", kept)
     plain = gradients(model := make_model("llama").train(), score_rows(model, ROWS, tile=3).logps)
     model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     for found, wanted in zip(gradients(model, score_rows(model, ROWS, tile=3).logps), plain, strict=True):
-        assert torch.equal(found, wanted)
+        torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("kept", [0, head.KEPT_BYTES])

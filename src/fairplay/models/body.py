@@ -17,6 +17,7 @@ from transformers import PreTrainedModel as _PreTrainedModel
 from fairplay.logps import to_device
 from fairplay.models import attention
 from fairplay.models.layouts import RowLayout
+from fairplay.models.lean import lean_layers
 from fairplay.models.varlen import Unsupported, gather_rows
 
 if TYPE_CHECKING:
@@ -55,14 +56,16 @@ def hidden_states(model: "PreTrainedModel", layout: RowLayout) -> Tensor:
     if layout.segments is None:
         _set_attention(causal, own_attention(causal))
         read = _after_learned_tokens if is_prompt_learning(model) else _plain
-        return read(model, input_ids).flatten(0, 1).index_select(0, source)
+        with lean_layers(causal):
+            hidden: Tensor = read(model, input_ids)
+        return hidden.flatten(0, 1).index_select(0, source)
     if is_prompt_learning(model):
         raise Unsupported("the adapter puts tokens of its own before every row")
     segments = attention.prepare(layout.segments, device)
     positions = to_device(layout.position_ids, device)
-    with _segment_attention(causal):
+    with _segment_attention(causal), lean_layers(causal):
         out = _body(causal)(input_ids=input_ids, position_ids=positions, segments=segments, use_cache=False)
-    hidden: Tensor = out.last_hidden_state
+    hidden = out.last_hidden_state
     if hidden.requires_grad:
         hidden.register_hook(partial(_attend_again, causal, own_attention(causal)))  # type: ignore[no-untyped-call]
     return gather_rows(hidden.flatten(0, 1), source)
