@@ -1,7 +1,9 @@
 """Measuring engines against each other: they take turns in one process, in an order drawn anew every round.
 
 Time is CPU seconds of the process, so that other work on the machine counts little; what remains of it hits all
-engines alike, and only ratios within a round are reported. Memory is how far the resident set rises within a turn.
+engines alike, and only ratios within a round are reported. Memory is how far the resident set rises within a turn: as
+the C library keeps its heap, and, in a round of its own, what is really in use, each large block going back to the
+system at once (it takes longer, so that round is not timed).
 """
 
 import ctypes
@@ -27,23 +29,26 @@ class Turns:
     Attributes:
         seconds: CPU seconds of this process.
         mib: Growth of the resident set's high-water mark within the turn, MiB.
+        mib_in_use: The same in the round in which freed blocks are given back at once.
         results: What the engine returned, the warm-up round's first.
     """
 
     seconds: list[float] = field(default_factory=list)
     mib: list[float] = field(default_factory=list)
+    mib_in_use: float = 0.0
     results: list[float] = field(default_factory=list)
 
 
 def take_turns(engines: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, Turns]:
-    """Every engine once a round, after a round that is not counted.
+    """Every engine once a round, after one round that is not counted and one for memory.
 
     Args:
         engines: What runs, by name; it returns a number to compare.
         rounds: Rounds that are counted.
     """
     found = {name: Turns() for name in engines}
-    for round_number in range(rounds + 1):
+    for round_number in range(-1, rounds + 1):
+        _give_back(at_once=round_number < 1)
         order = list(engines)
         random.Random(round_number).shuffle(order)
         for name in order:
@@ -52,7 +57,9 @@ def take_turns(engines: Mapping[str, Callable[[], float]], rounds: int) -> dict[
             result = engines[name]()
             seconds, mib = time.process_time() - start, _status("VmHWM") - before
             found[name].results.append(result)
-            if round_number:
+            if round_number == 0:
+                found[name].mib_in_use = mib
+            if round_number > 0:
                 found[name].seconds.append(seconds)
                 found[name].mib.append(mib)
     return found
@@ -86,6 +93,12 @@ def machine(*packages: str) -> dict[str, str | int]:
         "python": platform.python_version(),
         **{name: version(name) for name in ("torch", *packages)},
     }
+
+
+def _give_back(*, at_once: bool) -> None:
+    """Whether freed blocks of 64 KiB and more go back to the system at once, or from 32 MiB on, as after a while."""
+    mmap_threshold, size = -3, 2**16 if at_once else 2**25
+    ctypes.CDLL("libc.so.6").mallopt(mmap_threshold, size)
 
 
 def _forget_peak() -> None:

@@ -15,7 +15,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import torch
@@ -26,7 +26,7 @@ from fairplay.training.batches import num_input_tokens
 from fairplay_engine import FairplayEngine
 from measuring import Turns, machine, ratios, spread, take_turns, told
 from trl_engine import DEFAULT, MODES, Mode, TrlEngine
-from workloads import MODELS, SETS, make_examples
+from workloads import MODELS, SETS, make_examples, make_model
 
 LOGPS, LOSSES = {"float32": 1e-5, "bfloat16": 1e-2}, {"float32": 1e-3, "bfloat16": 5e-2}
 """Largest relative difference of a response's log-prob, and of a step's loss: after steps of Adam, which divides by the
@@ -64,7 +64,9 @@ class Case:
         found["fairplay, checkpointing"] = FairplayEngine(
             self.examples, self.model, budget=self.budget, checkpointing=True, **ours
         )
-        return found | {mode.name: TrlEngine(mode, self.examples, self.model, **given) for mode in self.modes}
+        return found | {
+            mode.name: TrlEngine(mode, self.examples, partial(make_model, self.model), **given) for mode in self.modes
+        }
 
 
 def equality(case: Case, engines: dict[str, FairplayEngine | TrlEngine]) -> dict[str, float]:
@@ -86,7 +88,7 @@ def measure(case: Case, rounds: int) -> dict[str, object]:
         del engines[name]
     for name, turns in take_turns({name: engine.step for name, engine in engines.items()}, rounds).items():
         first = found[name].results
-        found[name] = Turns(turns.seconds, turns.mib, first + turns.results)
+        found[name] = Turns(turns.seconds, turns.mib, turns.mib_in_use, first + turns.results)
     return report(case, found, differences, slow)
 
 
@@ -97,7 +99,18 @@ def report(case: Case, found: dict[str, Turns], differences: dict[str, float], s
         (m.name for m in case.modes if m.name not in slow), key=lambda name: spread(found[name].seconds)["median"]
     )
     print(f"\n{case.data}, {case.model} words, {case.dtype}: {len(case.examples)} groups, {useful} useful tokens\n")
-    columns = ("engine", "CPU s a step", "time / fairplay", "MiB", "MiB / best of TRL", "loss of step 2")
+    columns = (
+        *(
+            "engine",
+            "CPU s a step",
+            "time / fairplay",
+            "MiB",
+            "MiB / best of TRL",
+            "MiB in use",
+            "in use / best of TRL",
+        ),
+        "loss of step 2",
+    )
     print(f"| {' | '.join(columns)} |\n|{' --- |' * len(columns)}")
     lines = []
     for name, turns in found.items():
@@ -105,14 +118,17 @@ def report(case: Case, found: dict[str, Turns], differences: dict[str, float], s
         medians = spread(turns.seconds)["median"] / spread(ours.seconds)["median"]
         ratio = {"median": medians, "min": medians, "max": medians} if name in slow else ratios(turns, ours)
         memory = spread(turns.mib)["median"] / spread(found[best].mib)["median"]
+        in_use = turns.mib_in_use / found[best].mib_in_use
         pairs = list(zip(turns.results, ours.results, strict=False))
         loss = max(abs(one - other) / abs(other) for one, other in pairs)
         is_equal = loss <= LOSSES[case.dtype] and differences.get(name, 0.0) <= LOGPS[case.dtype]
         lines.append(
             {"engine": name, "seconds": spread(turns.seconds), "ratio": ratio, "turns": len(turns.seconds),
              "tokens_per_second": useful / spread(turns.seconds)["median"], "mib": spread(turns.mib),
-             "memory_ratio": memory, "loss_difference": loss, "logp_difference": differences.get(name),
-             "losses": turns.results, "equal": is_equal, "best_of_trl": name == best}
+             "memory_ratio": memory,
+             "mib_in_use": turns.mib_in_use, "in_use_ratio": in_use, "loss_difference": loss,
+             "logp_difference": differences.get(name), "losses": turns.results, "equal": is_equal,
+             "best_of_trl": name == best}
         )  # fmt: skip
         cells = (
             f"**{name}**" if name == best else name,
@@ -120,6 +136,8 @@ def report(case: Case, found: dict[str, Turns], differences: dict[str, float], s
             f"{medians:.2f} (one turn)" if name in slow else told(ratio),
             f"{spread(turns.mib)['median']:.0f}",
             f"{memory:.2f}",
+            f"{turns.mib_in_use:.0f}",
+            f"{in_use:.2f}",
             f"{turns.results[1]:.5f}{'' if is_equal else ' DIFFERS'}",
         )
         print(f"| {' | '.join(cells)} |", flush=True)

@@ -1,17 +1,16 @@
 """TRL's DPOTrainer as an engine: its own collator, loss, training step and reference, one optimiser step a call."""
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from datasets import Dataset, disable_progress_bars
 from tokenizers import Tokenizer, models
-from transformers import PreTrainedTokenizerFast
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from trl import DPOConfig, DPOTrainer
 
 from fairplay.models.encoding import EncodedExample
-from workloads import make_model
 
 disable_progress_bars()
 
@@ -59,7 +58,16 @@ class _GivenIds(DPOTrainer):
 class TrlEngine:
     """One trainer on the pairs of one optimiser step."""
 
-    def __init__(self, mode: Mode, examples: Sequence[EncodedExample], model: str, *, bf16: bool) -> None:
+    def __init__(
+        self,
+        mode: Mode,
+        examples: Sequence[EncodedExample],
+        build: Callable[[], PreTrainedModel],
+        *,
+        bf16: bool,
+        on_cpu: bool = True,
+        lr: float | None = 1e-6,
+    ) -> None:
         self.mode = mode
         rows = [
             {"prompt_ids": e.prompt_ids, "chosen_ids": e.response_ids[a], "rejected_ids": e.response_ids[b]}
@@ -73,7 +81,7 @@ class TrlEngine:
             gradient_checkpointing_kwargs={"use_reentrant": False},
             precompute_ref_log_probs=mode.precomputed,
             bf16=bf16,
-            use_cpu=True,
+            use_cpu=on_cpu,
             report_to=[],
             max_length=None,
             beta=0.1,
@@ -82,8 +90,8 @@ class TrlEngine:
             loss_type=["sigmoid"],
         )
         self.trainer = _GivenIds(
-            model=make_model(model),
-            ref_model=None if mode.precomputed else make_model(model),
+            model=build(),
+            ref_model=None if mode.precomputed else build(),
             args=arguments,
             train_dataset=Dataset.from_list(rows),
             processing_class=_tokenizer(),
@@ -91,8 +99,10 @@ class TrlEngine:
         self.model = self.trainer.accelerator.prepare_model(self.trainer.model)
         if mode.checkpointing:
             self.trainer.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-        self.optimizer = torch.optim.AdamW(self.trainer.model.parameters(), lr=1e-6, weight_decay=0.0)
-        self.trainer.optimizer = self.optimizer
+        parameters = self.trainer.model.parameters()
+        # Without a rate, only gradients are taken.
+        chosen = torch.optim.AdamW(parameters, lr=lr, weight_decay=0.0, fused=not on_cpu) if lr else None
+        self.optimizer = self.trainer.optimizer = chosen
         self.rows = [self.trainer.train_dataset[place] for place in range(len(rows))]
         self.parts = [self.rows[first : first + mode.pairs] for first in range(0, len(rows), mode.pairs)]
 
@@ -107,8 +117,9 @@ class TrlEngine:
         for part in self.parts:
             loss += float(self.trainer.training_step(self.model, self.trainer.data_collator(part)))
         torch.nn.utils.clip_grad_norm_(self.trainer.model.parameters(), 1.0)
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
+        if self.optimizer is not None:
+            self.optimizer.step()
+        self.trainer.model.zero_grad(set_to_none=True)
         return loss
 
 

@@ -53,13 +53,22 @@ MODELS = {"32k": LLAMA | {"vocab_size": 32_000}, "4k": LLAMA | {"vocab_size": 4_
 
 def make_examples(name: str, words: int, *, seed: int = 1) -> tuple[EncodedExample, ...]:
     """The groups of one optimiser step."""
+    return draw_examples(name, words, groups=SETS[name].num_groups, seed=seed)
+
+
+def draw_examples(
+    name: str, words: int, *, groups: int, scale: float = 1.0, seed: int = 1
+) -> tuple[EncodedExample, ...]:
+    """Groups with the lengths of a set, times a scale; win rates fall from the first response to the last."""
     data, rng = SETS[name], random.Random(seed)
     made = []
-    for number in range(data.num_groups):
+    for number in range(groups):
         lengths = [data.prompt.draw(rng), *(data.response.draw(rng) for _ in range(data.num_responses))]
+        lengths = [max(1, int(scale * length)) for length in lengths]
         prompt, *responses = (tuple(rng.randrange(5, words) for _ in range(length)) for length in lengths)
         pairs = tuple((0, other) for other in range(1, data.num_responses))
-        example = TrainingExample(str(number), Prompt(str(number), ()), (), pairs)
+        rates = tuple(1 - (place + 0.5) / data.num_responses for place in range(data.num_responses))
+        example = TrainingExample(str(number), Prompt(str(number), ()), (), pairs, win_rates=rates)
         made.append(EncodedExample(example, prompt, tuple(responses)))
     return tuple(made)
 
