@@ -54,6 +54,7 @@ def options(
 ) -> None:
     """Align language models by self-play and preference optimisation, and judge them fairly."""
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(name)s: %(message)s")
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it warns of a kernel that it can do without
     levels = {"fairplay": logging.DEBUG} if verbose else dict.fromkeys(TOLD_BY_DEFAULT, logging.INFO)
     for name, level in levels.items():
         logging.getLogger(name).setLevel(level)
