@@ -132,7 +132,7 @@ def equality(place: Place, note: Note) -> None:
             for p, q in zip(model.parameters(), exact.parameters(), strict=True)
         ]
         errors[layout] = {
-            "logps": float((logps - truth).norm() / truth.norm()),
+            "logps": float((logps - truth).detach().norm() / truth.detach().norm()),
             "gradient_mean": sum(wrong) / len(wrong),
             "gradient_max": max(wrong),
         }
