@@ -52,7 +52,7 @@ def run_part(name: str, out: Path, *, tiny: bool, limit: float) -> dict[str, Any
     found: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
     if failure and "error" not in found:  # what it had written before it was stopped stays
         found["error"] = failure
-    found["seconds"] = round(time.monotonic() - started, 1)
+    found["part_seconds"] = round(time.monotonic() - started, 1)
     path.write_text(json.dumps(found, indent=1) + "\n")
     return found
 
