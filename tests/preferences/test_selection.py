@@ -44,8 +44,9 @@ def ranked(*strengths: float, **more) -> PreferenceGroup:
     return judged(r[:, None] - r[None, :], **more)
 
 
-def select(*groups: PreferenceGroup, seed: int = 0, temperature: float = 1.0, **settings) -> Selection:
-    return select_examples(groups, SelectionSettings(**settings), temperature=temperature, seed=seed)
+def select(*groups: PreferenceGroup, seed=0, temperature=1.0, with_scores=False, **settings) -> Selection:
+    chosen = SelectionSettings(**settings)
+    return select_examples(groups, chosen, temperature=temperature, seed=seed, with_scores=with_scores)
 
 
 def texts_of(selection: Selection) -> list[tuple[str, ...]]:
@@ -245,7 +246,9 @@ def test_the_datas_own_response_is_chosen_over_one_that_the_policy_wrote():
 
 def test_scores_are_mean_logits_of_beating_the_others_and_keep_a_circle_at_zero():
     circle = [[0.0, 2.0, -2.0], [-2.0, 0.0, 2.0], [2.0, -2.0, 0.0]]
-    (example,) = select(judged(circle), ranked(3.0, 1.0, -1.0, prompt_id="q"), kind="all").examples[-1:]
+    (example,) = select(judged(circle), ranked(3.0, 1.0, -1.0, prompt_id="q"), kind="all", with_scores=True).examples[
+        -1:
+    ]
     assert example.scores == pytest.approx((3.0, 0.0, -3.0))
     logits = np.array(circle)
     assert (logits - logits.T).sum(axis=1).tolist() == [0, 0, 0]

@@ -216,7 +216,7 @@ def test_being_asked_to_stop_keeps_what_was_answered(tmp_path):
 
 def test_many_threads_and_two_clients_share_one_file(tmp_path):
     def work(start):
-        with client_of(server, cache=str(tmp_path / "c")) as client:
+        with client_of(server, cache=str(tmp_path / "c"), timeout=60.0) as client:
             told[start] = client.complete([ask(f"{index}") for index in range(start, start + 60)])
 
     told = {}

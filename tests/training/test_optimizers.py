@@ -75,7 +75,7 @@ def test_states_of_a_few_bits_are_small_on_disk_too(name, most, tmp_path):
         model(torch.ones(1, 256)).sum().backward()
         optimizer.step()
         path = save_checkpoint(tmp_path / optim, 1, state, fingerprint="f", counters={}, reference={})
-        sizes[optim] = (path / "optimizer.safetensors").stat().st_size
+        sizes[optim] = (path / "optimizer-0.safetensors").stat().st_size
     assert sizes[name] < most * sizes["adamw_torch"]
 
 
@@ -155,7 +155,7 @@ def test_only_the_newest_two_checkpoints_are_kept(tmp_path):
     assert newest_checkpoint(tmp_path).name == "step-10"
 
 
-@pytest.mark.parametrize("file", ["weights.safetensors", "optimizer.safetensors", "state.json"])
+@pytest.mark.parametrize("file", ["weights-0.safetensors", "optimizer-0.safetensors", "state.json"])
 @pytest.mark.parametrize("damage", ["missing", "cut"])
 def test_a_half_written_checkpoint_is_never_picked_up(file, damage, tmp_path):
     state = trainee()
@@ -191,4 +191,4 @@ def test_only_trained_parameters_are_saved(tmp_path):
     state = trainee()
     state.model[0].requires_grad_(requires_grad=False)
     path = save_checkpoint(tmp_path, 1, state, fingerprint="f", counters={}, reference={})
-    assert not any(name.startswith("0.") for name in load_file(path / "weights.safetensors"))
+    assert not any(name.startswith("0.") for name in load_file(path / "weights-0.safetensors"))

@@ -3,6 +3,7 @@
 Left out: what the verbs do (each calls into a lower floor), and torch (a verb imports it when it needs it). Floor 8.
 """
 
+import io
 import logging
 import os
 import sys
@@ -67,6 +68,9 @@ def main(arguments: list[str] | None = None) -> None:
     where it trains.
     """
     given = sys.argv[1:] if arguments is None else arguments
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal of few letters gets escapes, not a traceback
+            stream.reconfigure(errors="backslashreplace")
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         sys.exit(run(given))
     from fairplay.training.crew import run_together

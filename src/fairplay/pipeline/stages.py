@@ -7,11 +7,13 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from fairplay.data.reading import read_examples, read_prompts
 from fairplay.errors import DataError
 from fairplay.generation.settings import decisive_settings
 from fairplay.models.settings import ModelSettings
+from fairplay.objectives.table import build_objective
 from fairplay.oracles.contract import PreferenceOracle, split_judged
 from fairplay.oracles.table import build_oracle
 from fairplay.pipeline.context import (
@@ -24,7 +26,7 @@ from fairplay.pipeline.context import (
     free_memory,
     generate_parts,
 )
-from fairplay.pipeline.settings import RunSettings
+from fairplay.pipeline.settings import RunSettings, split_objective
 from fairplay.preferences.audit import audit_preferences
 from fairplay.preferences.selection import select_examples, select_given
 from fairplay.preferences.settings import GIVEN
@@ -214,7 +216,9 @@ def examples_stage(context: RunContext, iteration: int) -> Manifest:
             given = {prompt_id: text for prompt_id, text in asked if text is not None}
             selection = select_given(groups, given, seed=seed)
         else:
-            selection = select_examples(groups, settings.selection, temperature=temperature, seed=seed)
+            selection = select_examples(
+                groups, settings.selection, temperature=temperature, seed=seed, with_scores=with_scores
+            )
         dropped = count_reasons(selection.dropped)
         if not selection.examples:
             raise DataError(
@@ -224,8 +228,11 @@ def examples_stage(context: RunContext, iteration: int) -> Manifest:
         write_records(folder / EXAMPLES_NAME, list(selection.examples), TrainingExample)
         return StageOutcome(len(groups), len(selection.examples), dropped)
 
+    with_scores = "scores" in build_objective(*split_objective(settings.objective)).needs
     preferences = context.run.manifest(iteration, PREFERENCES)
-    decisive = {"seed": settings.seed, "selection": settings_document(settings.selection)}
+    decisive: dict[str, Any] = {"seed": settings.seed, "selection": settings_document(settings.selection)}
+    if with_scores:
+        decisive["with_scores"] = True
     inputs = {"preferences": preferences.content}
     if settings.selection.kind == GIVEN:
         inputs["data"] = context.data_digest(settings.prompts.data)

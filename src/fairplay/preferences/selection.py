@@ -75,7 +75,12 @@ class _Standing:
 
 
 def select_examples(
-    groups: Sequence[PreferenceGroup], settings: SelectionSettings, *, temperature: float, seed: int
+    groups: Sequence[PreferenceGroup],
+    settings: SelectionSettings,
+    *,
+    temperature: float,
+    seed: int,
+    with_scores: bool = False,
 ) -> Selection:
     """Training examples of the kind asked for, in the order of the groups.
 
@@ -86,10 +91,11 @@ def select_examples(
         settings: Kind, rule, opponents, number of pairs, smallest margin.
         temperature: The oracle's temperature, > 0.
         seed: The run's seed; draws of `best-random` and `nash-weighted` depend on it and on the prompt's id only.
+        with_scores: Whether examples carry scores too: the mean logit (over T) with which a response beats the prompt's
+            others.
 
     Returns:
-        Examples that carry the win rates of the responses they keep, as `scores` the mean logits (over T) with which
-        these beat the prompt's others, and mark one (chosen, rejected) pair each; with
+        Examples that carry the win rates of the responses they keep and mark one (chosen, rejected) pair each; with
         ids of the prompt, or `<prompt>#0`, `<prompt>#1`, ... where `num_pairs` is more than 1. And what was dropped.
 
     Raises:
@@ -121,10 +127,10 @@ def select_examples(
             reason = _reason_against(candidates, number, settings.min_margin)
             if reason:
                 dropped.append(Dropped(example_id, reason))
-            elif settings.kind == "all":
-                examples.append(_whole_example(preferences, standing, candidates[number], example_id))
             else:
-                examples.append(_pair_example(preferences, standing, candidates[number], example_id))
+                build = _whole_example if settings.kind == "all" else _pair_example
+                example = build(preferences, standing, candidates[number], example_id, with_scores=with_scores)
+                examples.append(example)
     return Selection(tuple(examples), tuple(dropped))
 
 
@@ -256,7 +262,7 @@ def _reason_against(candidates: Sequence[Candidate], number: int, min_margin: fl
 
 
 def _whole_example(
-    preferences: PreferenceGroup, standing: _Standing, best_worst: Candidate, example_id: str
+    preferences: PreferenceGroup, standing: _Standing, best_worst: Candidate, example_id: str, *, with_scores: bool
 ) -> TrainingExample:
     group = preferences.group
     return TrainingExample(
@@ -265,13 +271,13 @@ def _whole_example(
         responses=group.responses,
         pairs=((best_worst.chosen, best_worst.rejected),),
         win_rates=tuple(float(rate) for rate in standing.win_rates),
-        scores=tuple(float(score) for score in standing.scores),
+        scores=tuple(float(score) for score in standing.scores) if with_scores else (),
         prompt_token_ids=group.prompt_token_ids,
     )
 
 
 def _pair_example(
-    preferences: PreferenceGroup, standing: _Standing, pair: Candidate, example_id: str
+    preferences: PreferenceGroup, standing: _Standing, pair: Candidate, example_id: str, *, with_scores: bool
 ) -> TrainingExample:
     group = preferences.group
     kept = (pair.chosen, pair.rejected)
@@ -281,6 +287,6 @@ def _pair_example(
         responses=tuple(group.responses[i] for i in kept),
         pairs=((0, 1),),
         win_rates=tuple(float(standing.win_rates[i]) for i in kept),
-        scores=tuple(float(standing.scores[i]) for i in kept),
+        scores=tuple(float(standing.scores[i]) for i in kept) if with_scores else (),
         prompt_token_ids=group.prompt_token_ids,
     )
