@@ -135,7 +135,7 @@ def test_a_temperature_beside_the_weights_counts(tmp_path):
 def test_logits_that_are_no_numbers_are_refused_naming_the_prompt(folder):
     oracle = build_oracle(PairLmSettings(model=str(folder)))
     with torch.no_grad():
-        oracle.model.get_output_embeddings().weight.fill_(float("nan"))
+        oracle.logits_of.model.get_output_embeddings().weight.fill_(float("nan"))
     with pytest.raises(DataError, match="prompt p: the pair logit of responses 0 and 1 is nan"):
         oracle.pair_logits([group_of("a", "b")])
 

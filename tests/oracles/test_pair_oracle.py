@@ -11,7 +11,7 @@ from fairplay.oracles.batching import length_batches, pad_right
 from fairplay.oracles.kinds.pair_model import PairModelSettings
 from fairplay.oracles.pair_encoding import PairEncoder
 from fairplay.oracles.pair_model import PairModel
-from fairplay.oracles.pair_oracle import PairModelOracle
+from fairplay.oracles.pair_oracle import PairOracle
 from fairplay.oracles.table import build_oracle
 from fairplay.records import Message, Prompt
 from models.tiny import make_tokenizer
@@ -20,8 +20,10 @@ from oracles.tiny import group_of, make_groups, make_pair_model, save_pair_model
 PROMPT = Prompt("p", (Message("user", "what is the red cat?"),))
 
 
-def as_oracle(model: PairModel, *, max_length: int = 96, max_tokens: int = 512) -> PairModelOracle:
-    return PairModelOracle(model, name="pair_model:test", temperature=1.0, max_length=max_length, max_tokens=max_tokens)
+def as_oracle(model: PairModel, *, max_length: int = 96, max_tokens: int = 512) -> PairOracle:
+    settings = PairModelSettings(model="memory")
+    reader = model.eval().encoder(max_length)
+    return PairOracle(reader, model, settings, name="pair_model:test", temperature=1.0, max_tokens=max_tokens)
 
 
 def encoder(max_length: int = 96) -> PairEncoder:

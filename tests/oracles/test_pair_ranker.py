@@ -258,7 +258,7 @@ def test_a_tokenizer_without_marks_around_a_text_is_refused():
 
 def test_logits_that_are_no_numbers_are_refused_naming_the_prompt(tmp_path):
     oracle = build(save_ranker(tmp_path / "ranker"))
-    oracle.model.head[2].weight.data.fill_(float("nan"))
+    oracle.logits_of.head[2].weight.data.fill_(float("nan"))
     with pytest.raises(DataError, match="prompt p0: the pair logit of responses 0 and 1 is nan"):
         oracle.pair_logits(make_groups(1))
 

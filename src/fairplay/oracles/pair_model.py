@@ -18,10 +18,13 @@ from torch import Tensor, nn
 from transformers import AutoModel
 
 from fairplay.errors import DataError, SettingsError
-from fairplay.models.loading import load_tokenizer, resolve_device
+from fairplay.models.loading import configure_threads, load_tokenizer, resolve_device
 from fairplay.models.settings import ModelSettings
-from fairplay.oracles.batching import pad_right
+from fairplay.oracles.batching import pad_right, token_budget
+from fairplay.oracles.contract import PreferenceOracle
+from fairplay.oracles.kinds.pair_model import PairModelSettings
 from fairplay.oracles.pair_encoding import PairEncoder, PairRow
+from fairplay.oracles.pair_oracle import PairOracle
 
 HEAD_FILE = "pair_head.safetensors"
 FACTS_FILE = "pair_model.json"
@@ -142,3 +145,22 @@ def _mean_state(states: Tensor, places: Tensor, spans: Tensor) -> Tensor:
     inside = (places >= spans[:, :1]) & (places < spans[:, 1:])
     weights = inside.float() / inside.sum(dim=1, keepdim=True)
     return torch.einsum("rtw,rt->rw", states.float(), weights)
+
+
+def load_pair_model(settings: PairModelSettings) -> PreferenceOracle:
+    """The oracle in the folder that the settings name.
+
+    Raises:
+        SettingsError: If there is no such folder.
+        DataError: If the folder holds no pair model.
+    """
+    model = PairModel.load(Path(settings.model), dtype=settings.dtype).eval()
+    configure_threads(sum(parameter.numel() for parameter in model.parameters()))
+    return PairOracle(
+        model.encoder(settings.max_length),
+        model,
+        settings,
+        name=settings.full_name(),
+        temperature=model.facts.temperature,
+        max_tokens=token_budget(settings.batch_size, settings.max_length, model.body.device),
+    )

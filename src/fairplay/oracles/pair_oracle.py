@@ -1,70 +1,48 @@
-"""Asking a pair model about whole groups; equal texts have a logit of 0 and cost nothing.
+"""Any reader of pairs as an oracle: who reads, what a row is, and what the queue of pairs must know.
 
-Left out: the model itself (`pair_model.py`) and the queue of pairs (`pair_queue.py`). Floor 4.
+Left out: the readers (`pair_model.py`, `pair_ranker.py`, `pair_lm.py`) and the queue (`pair_queue.py`). Floor 4.
 """
 
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Self
+from collections.abc import Callable, Sequence
+from typing import Generic
 
 import torch
+from torch import Tensor
 
-from fairplay.models.loading import configure_threads
-from fairplay.oracles.batching import token_budget
-from fairplay.oracles.kinds.pair_model import PairModelSettings
-from fairplay.oracles.pair_model import PairModel
-from fairplay.oracles.pair_queue import judge_pairs
+from fairplay.oracles.kinds.base import PairSettings
+from fairplay.oracles.pair_queue import E, PairReader, R, judge_pairs
 from fairplay.records import PreferenceGroup, ResponseGroup
 
 
-class PairModelOracle:
-    """A learned pair model as an oracle.
+class PairOracle(Generic[E, R]):
+    """An oracle that reads two responses at once.
 
     Args:
-        model: The model, on its device.
+        encoder: Makes the rows.
+        logits_of: Logits that the first response of each row beats its second, [rows].
+        settings: Orders and anchors, and the temperature set by the user.
         name: Kind and identity.
-        temperature: The model's fitted temperature, times the one set by the user.
-        max_length: Tokens of a row; the model's own limit holds too.
+        temperature: The one kept with the weights; the user's multiplies it.
         max_tokens: Tokens of one forward pass, padding included.
-        orders: In which orders a pair is read, a name in `kinds.base.ORDERS`.
-        num_anchors: Responses of a prompt with which all others are compared; 0 compares all pairs.
+        read_equal_texts: Whether equal responses are read too, for what the order alone is worth; else they have a
+            logit of 0 and cost nothing.
     """
 
     def __init__(
         self,
-        model: PairModel,
+        encoder: PairReader[E, R],
+        logits_of: Callable[[Sequence[R]], Tensor],
+        settings: PairSettings,
         *,
         name: str,
         temperature: float,
-        max_length: int,
         max_tokens: int,
-        orders: str = "both",
-        num_anchors: int = 0,
+        read_equal_texts: bool = False,
     ) -> None:
-        self.model, self.name, self.temperature = model.eval(), name, temperature
-        self.max_tokens, self.orders, self.num_anchors = max_tokens, orders, num_anchors
-        self.encoder = model.encoder(max_length)
-
-    @classmethod
-    def load(cls, settings: PairModelSettings) -> Self:
-        """The oracle in the folder that the settings name.
-
-        Raises:
-            SettingsError: If there is no such folder.
-            DataError: If the folder holds no pair model.
-        """
-        folder = Path(settings.model)
-        model = PairModel.load(folder, dtype=settings.dtype)
-        configure_threads(sum(parameter.numel() for parameter in model.parameters()))
-        return cls(
-            model,
-            name=settings.full_name(),
-            temperature=model.facts.temperature * settings.temperature,
-            max_length=settings.max_length,
-            max_tokens=token_budget(settings.batch_size, settings.max_length, model.body.device),
-            orders=settings.orders,
-            num_anchors=settings.num_anchors,
-        )
+        self.encoder, self.logits_of, self.name = encoder, logits_of, name
+        self.temperature = temperature * settings.temperature
+        self.orders, self.num_anchors = settings.orders, settings.num_anchors
+        self.max_tokens, self.read_equal_texts = max_tokens, read_equal_texts
 
     @torch.inference_mode()
     def pair_logits(self, groups: Sequence[ResponseGroup]) -> list[PreferenceGroup]:
@@ -72,8 +50,9 @@ class PairModelOracle:
         return judge_pairs(
             groups,
             self.encoder,
-            self.model,
+            self.logits_of,
             max_tokens=self.max_tokens,
             orders=self.orders,
             num_anchors=self.num_anchors,
+            read_equal_texts=self.read_equal_texts,
         )

@@ -9,7 +9,7 @@ Source: Jiang et al. 2023, arXiv:2306.02561; yuchenlin/LLM-Blender, ranker.py (`
 
 from collections.abc import Sequence
 from itertools import accumulate
-from typing import Any, Self
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,13 +19,13 @@ from fairplay.errors import DataError, ResourceError
 from fairplay.models.loading import configure_threads, resolve_device
 from fairplay.models.settings import ModelSettings
 from fairplay.oracles.batching import CPU_TOKENS, pad_right
+from fairplay.oracles.contract import PreferenceOracle
 from fairplay.oracles.kinds.pair_ranker import PairRankerSettings
 from fairplay.oracles.packed_deberta import can_pack, packed_states
 from fairplay.oracles.pair_encoding import PairRow
-from fairplay.oracles.pair_queue import judge_pairs
+from fairplay.oracles.pair_oracle import PairOracle
 from fairplay.oracles.ranker_encoding import RankerEncoder, RowLengths
 from fairplay.oracles.ranker_folder import RankerFolder, read_ranker
-from fairplay.records import PreferenceGroup, ResponseGroup
 
 _BACKBONE, _HEAD = "pretrained_model.", "head_layer."
 
@@ -75,78 +75,39 @@ class PairRanker(nn.Module):
         return states[torch.tensor(marks, device=device)].float()
 
 
-class PairRankerOracle:
-    """A pair ranker as an oracle; two equal responses are read too: their logit is what the order alone is worth.
+def load_pair_ranker(settings: PairRankerSettings) -> PreferenceOracle:
+    """The oracle that the settings name, from a folder or the hub, on cuda if there is one.
 
-    Args:
-        model: The ranker, on its device.
-        encoder: Makes its rows.
-        name: Kind and identity.
-        temperature: The ranker's fitted temperature, times the one set by the user.
-        max_tokens: Tokens of one forward pass, padding included.
-        orders: In which orders a pair is read, a name in `kinds.base.ORDERS`.
-        num_anchors: Responses of a prompt with which all others are compared; 0 compares all pairs.
+    Two equal responses are read too: their logit is what the order alone is worth.
+
+    Raises:
+        DataError: If it is no pair ranker, or a part of it can't be used.
+        ServiceError: If it is a hub id, not in the cache, and the hub can't be reached.
+        ResourceError: If memory ran out.
     """
-
-    def __init__(
-        self,
-        model: PairRanker,
-        encoder: RankerEncoder,
-        *,
-        name: str,
-        temperature: float,
-        max_tokens: int,
-        orders: str = "both",
-        num_anchors: int = 0,
-    ) -> None:
-        self.model, self.encoder, self.name, self.temperature = model.eval(), encoder, name, temperature
-        self.max_tokens, self.orders, self.num_anchors = max_tokens, orders, num_anchors
-
-    @classmethod
-    def load(cls, settings: PairRankerSettings) -> Self:
-        """The pair ranker that the settings name, from a folder or the hub, on cuda if there is one.
-
-        Raises:
-            DataError: If it is no pair ranker, or a part of it can't be used.
-            ServiceError: If it is a hub id, not in the cache, and the hub can't be reached.
-            ResourceError: If memory ran out.
-        """
-        found = read_ranker(settings.model, revision=settings.source.commit())
-        lengths = RowLengths(
-            prompt=settings.prompt_max_length or found.prompt_max_length,
-            response=settings.response_max_length or found.response_max_length,
-            side=settings.truncation_side or found.tokenizer.truncation_side,
-        )
-        model = build_ranker(found, settings.model, dtype=settings.dtype)
-        configure_threads(sum(parameter.numel() for parameter in model.parameters()))
-        device = resolve_device(ModelSettings())
-        try:
-            model = model.to(device)
-        except torch.OutOfMemoryError as error:
-            raise ResourceError(f"{settings.model}: does not fit in memory", hint="set `dtype: float16`") from error
-        asked = settings.batch_size * lengths.row
-        return cls(
-            model,
-            RankerEncoder(found.tokenizer, lengths),
-            name=settings.full_name(),
-            temperature=found.temperature * settings.temperature,
-            max_tokens=min(asked, CPU_TOKENS) if device.type == "cpu" else asked,
-            orders=settings.orders,
-            num_anchors=settings.num_anchors,
-        )
-
-    @torch.inference_mode()
-    def pair_logits(self, groups: Sequence[ResponseGroup]) -> list[PreferenceGroup]:
-        """Judge the ordered pairs of each group; see `PreferenceOracle`."""
-        return judge_pairs(
-            groups,
-            self.encoder,
-            self.model,
-            max_tokens=self.max_tokens,
-            orders=self.orders,
-            num_anchors=self.num_anchors,
-            read_equal_texts=True,
-        )
+    found = read_ranker(settings.model, revision=settings.source.commit())
+    lengths = RowLengths(
+        prompt=settings.prompt_max_length or found.prompt_max_length,
+        response=settings.response_max_length or found.response_max_length,
+        side=settings.truncation_side or found.tokenizer.truncation_side,
+    )
+    model = build_ranker(found, settings.model, dtype=settings.dtype)
+    configure_threads(sum(parameter.numel() for parameter in model.parameters()))
+    device = resolve_device(ModelSettings())
+    try:
+        model = model.to(device)
+    except torch.OutOfMemoryError as error:
+        raise ResourceError(f"{settings.model}: does not fit in memory", hint="set `dtype: float16`") from error
+    asked = settings.batch_size * lengths.row
+    return PairOracle(
+        RankerEncoder(found.tokenizer, lengths),
+        model.eval(),
+        settings,
+        name=settings.full_name(),
+        temperature=found.temperature,
+        max_tokens=min(asked, CPU_TOKENS) if device.type == "cpu" else asked,
+        read_equal_texts=True,
+    )
 
 
 def build_ranker(found: RankerFolder, source: str, *, dtype: str = "float32") -> PairRanker:

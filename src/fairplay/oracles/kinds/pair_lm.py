@@ -32,6 +32,6 @@ class PairLmSettings(PairSettings):
         check_max_length(self.max_length)
 
     def build(self) -> PreferenceOracle:
-        from fairplay.oracles.pair_lm import PairLmOracle
+        from fairplay.oracles.pair_lm import load_pair_lm
 
-        return PairLmOracle.load(self)
+        return load_pair_lm(self)

@@ -29,6 +29,6 @@ class PairModelSettings(PairSettings):
         check_max_length(self.max_length)
 
     def build(self) -> PreferenceOracle:
-        from fairplay.oracles.pair_oracle import PairModelOracle
+        from fairplay.oracles.pair_model import load_pair_model
 
-        return PairModelOracle.load(self)
+        return load_pair_model(self)

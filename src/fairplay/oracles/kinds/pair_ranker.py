@@ -51,9 +51,9 @@ class PairRankerSettings(PairSettings):
             raise SettingsError(f"truncation_side: unknown side `{self.truncation_side}`", hint="right or left")
 
     def build(self) -> PreferenceOracle:
-        from fairplay.oracles.pair_ranker import PairRankerOracle
+        from fairplay.oracles.pair_ranker import load_pair_ranker
 
-        return PairRankerOracle.load(self)
+        return load_pair_ranker(self)
 
     def sources(self) -> Mapping[str, Source]:
         """The ranker, and the backbone's config and tokenizer where LLM-Blender's layout keeps them elsewhere."""
