@@ -79,9 +79,7 @@ def generate_file(
         engine = build_engine(generation, model, loading)
 
         def respond(prompts: Sequence[Prompt]) -> tuple[Sequence[ResponseGroup], Sequence[Dropped]]:
-            numbers = range(generation.num_responses)
-            seeds = [[stable_seed(seed, "generate", prompt.id, k) for k in numbers] for prompt in prompts]
-            generated = engine.respond(prompts, seeds)
+            generated = engine.respond(prompts, sample_seeds(prompts, generation.num_responses, seed))
             return generated.groups, generated.dropped
 
         run_sharded(
@@ -106,6 +104,11 @@ def generate_file(
         "tokens": sum(len(response.token_ids) for response in responses),
         "output": str(output),
     }
+
+
+def sample_seeds(prompts: Sequence[Prompt], number: int, seed: int) -> list[list[int]]:
+    """The seeds of each prompt's samples in `fairplay generate`, whatever becomes of them."""
+    return [[stable_seed(seed, "generate", prompt.id, k) for k in range(number)] for prompt in prompts]
 
 
 def rank_file(
