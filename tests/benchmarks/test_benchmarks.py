@@ -24,6 +24,14 @@ def test_the_loop_and_the_raw_one_end_with_the_same_weights():
         assert (engines.weights["raw"] - engines.weights[layout]).abs().max() <= LARGEST_DIFFERENCE
 
 
+def test_engines_are_timed_beside_plain_generate(tmp_path):
+    from generation import measure
+
+    found = measure(("tiny", 2, 3, 5, 3), 2, tmp_path)
+    assert found["times_plain_generate"]["transformers"]["min"] > 0
+    assert found["largest_mismatch"]["transformers"] < 1e-4
+
+
 @pytest.mark.parametrize("part", ["equality", "waits", "full_8b", "generation"])
 def test_each_part_for_a_gpu_runs_on_small_shapes(part):
     from gpu import BUDGETS

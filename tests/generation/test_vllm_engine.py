@@ -94,11 +94,24 @@ def test_more_prompts_than_are_read_at_once_change_no_sample(engine, groups):
     assert alone == together[221]
 
 
-def test_samples_of_neighbouring_seeds_are_not_each_others(engine):
-    """In one request with n = 3, vLLM would give the second sample of seed 1 what seed 2 gives first."""
-    one, two = engine.respond([prompts(9)[8]] * 2, [[1, 2, 3], [2, 3, 4]]).groups
-    assert [r.token_ids for r in one.responses[1:]] == [r.token_ids for r in two.responses[:2]]
-    assert len({r.token_ids for r in (*one.responses, *two.responses)}) == 4
+def test_the_samples_of_a_prompt_are_one_request_and_each_is_that_of_its_own_seed(engine, monkeypatch):
+    requests, ask = [], engine.llm.generate
+
+    def generate(inputs, sampling, **others):
+        requests.extend((one.n, one.seed) for one in sampling)
+        return ask(inputs, sampling, **others)
+
+    monkeypatch.setattr(engine.llm, "generate", generate)
+    prompt = prompts(9)[8]
+    (together,) = engine.respond([prompt], [[70, 71, 72, 73, 74]]).groups
+    assert requests == [(5, 70)]
+    apart = [engine.respond([prompt], [[seed]]).groups[0].responses[0] for seed in (70, 71, 72, 73, 74)]
+    assert list(together.responses) == apart
+    assert len({r.token_ids for r in apart}) == 5
+    requests.clear()
+    (mixed,) = engine.respond([prompt], [[72, 70, 71, 9]]).groups
+    assert requests == [(1, 72), (2, 70), (1, 9)]
+    assert mixed.responses[:3] == (apart[2], apart[0], apart[1])
 
 
 def test_log_probs_of_sampled_tokens_are_the_trainers(folder, groups):

@@ -1,4 +1,4 @@
-"""Responses by vLLM in this process: each sample a request with its own seed, its prompt read once for all K.
+"""Responses by vLLM in this process: the K samples of a prompt are one request, the prompt is read once for all.
 
 Token ids go in and come out; nothing but temperature and top-p shapes the distribution. Weights are loaded afresh by
 every engine and never reloaded in place, which is known to go wrong silently (vllm #32718, #42821). Left out: several
@@ -30,6 +30,7 @@ from fairplay.models.adapters import base_of_adapter
 from fairplay.models.loading import load_policy
 from fairplay.models.settings import ModelSettings
 from fairplay.records import Prompt, Response, ResponseGroup
+from fairplay.seeds import consecutive_runs
 
 _MIN_CPU_CACHE = 64 * 2**20
 _TOKENS_AT_ONCE = 8192  # that are read in one step
@@ -76,13 +77,12 @@ class VllmEngine:
         if len(prompts) != len(seeds):
             raise DataError(f"{len(prompts)} prompts came with {len(seeds)} lists of seeds")
         prompt_ids, dropped = self.transcriber.encode(prompts)
-        rows = [(index, seed) for index in prompt_ids for seed in seeds[index]]
+        longest = self._most_at_once()
+        rows = [(index, run) for index in prompt_ids for run in consecutive_runs(seeds[index], longest=longest)]
         responses: dict[int, list[Response]] = {index: [] for index in prompt_ids}
-        found = self._generate([prompt_ids[index] for index, _ in rows], [self._sampling(seed) for _, seed in rows])
-        for (index, seed), output in zip(rows, found, strict=True):
-            token_ids = self.transcriber.until_stop(output.token_ids)
-            logps = [step[token].logprob for step, token in zip(output.logprobs, token_ids, strict=False)]
-            responses[index].append(self.transcriber.response(token_ids, logps, seed))
+        found = self._generate([prompt_ids[index] for index, _ in rows], [self._sampling(run) for _, run in rows])
+        for (index, run), outputs in zip(rows, found, strict=True):
+            responses[index] += [self._response(output, seed) for output, seed in zip(outputs, run, strict=True)]
         groups = tuple(ResponseGroup(prompts[index], tuple(responses[index]), ids) for index, ids in prompt_ids.items())
         return Generated(groups, tuple(dropped))
 
@@ -99,7 +99,7 @@ class VllmEngine:
             SamplingParams(max_tokens=1, logprobs=0, allowed_token_ids=[token], detokenize=False) for token in wanted
         ]
         found = iter(self._generate(prompts, forced))
-        return [[next(found).logprobs[0][token].logprob for token in text[1:]] for text in texts]
+        return [[next(found)[0].logprobs[0][token].logprob for token in text[1:]] for text in texts]
 
     def close(self) -> None:
         """Stop vLLM and give back its memory."""
@@ -108,14 +108,23 @@ class VllmEngine:
         self.llm = None
         free_memory()
 
-    def _sampling(self, seed: int) -> Any:
-        """The parameters of one sample; `seed + i` is what vLLM would give the i-th of several in one request."""
+    def _response(self, output: Any, seed: int) -> Response:
+        token_ids = self.transcriber.until_stop(output.token_ids)
+        logps = [step[token].logprob for step, token in zip(output.logprobs, token_ids, strict=False)]
+        return self.transcriber.response(token_ids, logps, seed)
+
+    def _most_at_once(self) -> int:
+        """Samples that one request may have; of the likeliest tokens vLLM wants one, as all would be the same."""
+        return _MOST_ROWS if self.settings.temperature > 0.0 else 1
+
+    def _sampling(self, run: range) -> Any:
+        """The parameters of samples with consecutive seeds: vLLM gives the i-th of a request `seed + i`."""
         from vllm import SamplingParams
 
         settings = self.settings
         return SamplingParams(
-            n=1,
-            seed=seed,
+            n=len(run),
+            seed=run.start,
             temperature=settings.temperature,
             top_p=settings.top_p,
             top_k=0,
@@ -126,8 +135,9 @@ class VllmEngine:
             detokenize=False,
         )
 
-    def _generate(self, prompts: Sequence[tuple[int, ...]], sampling: Sequence[Any]) -> list[Any]:
-        return [output.outputs[0] for output in self._requests(prompts, sampling)] if prompts else []
+    def _generate(self, prompts: Sequence[tuple[int, ...]], sampling: Sequence[Any]) -> list[list[Any]]:
+        """What each request gave: its samples, in the order of their seeds."""
+        return [list(output.outputs) for output in self._requests(prompts, sampling)] if prompts else []
 
     def _requests(self, prompts: Sequence[Sequence[int]], sampling: Sequence[Any]) -> list[Any]:
         inputs = [{"prompt_token_ids": list(ids)} for ids in prompts]

@@ -21,7 +21,7 @@ from fairplay.oracles.settings import OracleSettings
 from fairplay.oracles.table import build_oracle
 from fairplay.pipeline.context import count_reasons
 from fairplay.pipeline.response_lines import line_of_group, write_lines
-from fairplay.pipeline.single_stages import SHARD_SIZE, identity_of_oracle, sample_seeds, shards_beside
+from fairplay.pipeline.single_stages import SHARD_SIZE, generate_seeds, identity_of_oracle, shards_beside
 from fairplay.preferences.win_matrix import group_logits, win_matrix
 from fairplay.preferences.win_rates import win_rates
 from fairplay.records import Dropped, PreferenceGroup, Prompt
@@ -71,7 +71,7 @@ def best_of_file(
         engine = build_engine(generation, model, loading)
 
         def respond(prompts: Sequence[Prompt]) -> tuple[Sequence[PreferenceGroup], Sequence[Dropped]]:
-            generated = engine.respond(prompts, sample_seeds(prompts, generation.num_responses, seed))
+            generated = engine.respond(prompts, generate_seeds(prompts, generation.num_responses, seed))
             judged, without_verdict = split_judged(judge.pair_logits(generated.groups))
             return judged, [*generated.dropped, *without_verdict]
 

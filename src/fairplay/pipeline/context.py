@@ -17,7 +17,7 @@ from fairplay.oracles.source import Source
 from fairplay.oracles.table import oracle_identity
 from fairplay.pipeline.settings import RunSettings, TrainRunSettings
 from fairplay.records import Dropped, Prompt, ResponseGroup
-from fairplay.seeds import stable_seed
+from fairplay.seeds import sample_seeds
 from fairplay.storage.digests import content_digest, sha256_file, sha256_value
 from fairplay.storage.run_directory import RunDirectory
 from fairplay.storage.shards import run_sharded
@@ -117,12 +117,12 @@ class LazyEngine:
     def respond(
         self, prompts: Sequence[Prompt], num_responses: int, *parts: str | int
     ) -> tuple[list[ResponseGroup], list[Dropped]]:
-        """K responses to every prompt; sample k of a prompt has the seed of (run seed, *parts, prompt id, k)."""
+        """K responses to every prompt; the seeds of a prompt's samples are those of (run seed, *parts, prompt id)."""
         if self.engine is None:
             settings = self.context.settings
             self.engine = build_engine(settings.generation, self.policy, settings.loading)
         seed = self.context.settings.seed
-        seeds = [[stable_seed(seed, *parts, prompt.id, k) for k in range(num_responses)] for prompt in prompts]
+        seeds = [sample_seeds(num_responses, seed, *parts, prompt.id) for prompt in prompts]
         generated = self.engine.respond(prompts, seeds)
         return list(generated.groups), list(generated.dropped)
 

@@ -17,7 +17,7 @@ from fairplay.generation.table import build_engine
 from fairplay.models.settings import ModelSettings
 from fairplay.pipeline.response_lines import group_of_line, read_lines
 from fairplay.records import Dropped, Prompt, ResponseGroup
-from fairplay.seeds import stable_seed
+from fairplay.seeds import sample_seeds
 from fairplay.storage.digests import content_digest, sha256_file
 from fairplay.storage.shards import part_path, read_dropped, read_parts, run_sharded
 from fairplay.storage.tables import write_records
@@ -122,8 +122,8 @@ def fill_side(source: str, folder: Path, role: str, prompts: Sequence[Prompt], r
     def respond(shard: Sequence[Prompt]) -> tuple[Sequence[ResponseGroup], Sequence[Dropped]]:
         if not engines:
             engines.append(build_engine(responding.generation, source, responding.loading))
-        numbers = range(responding.generation.num_responses)
-        seeds = [[stable_seed(responding.seed, "evaluate", role, prompt.id, k) for k in numbers] for prompt in shard]
+        number = responding.generation.num_responses
+        seeds = [sample_seeds(number, responding.seed, "evaluate", role, prompt.id) for prompt in shard]
         generated = engines[0].respond(shard, seeds)
         return generated.groups, generated.dropped
 

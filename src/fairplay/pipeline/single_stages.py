@@ -37,7 +37,7 @@ from fairplay.preferences.settings import SelectionSettings
 from fairplay.preferences.win_matrix import group_logits, win_matrix
 from fairplay.preferences.win_rates import win_rates
 from fairplay.records import Dropped, PreferenceGroup, Prompt, ResponseGroup
-from fairplay.seeds import stable_seed
+from fairplay.seeds import sample_seeds
 from fairplay.storage.atomic import disk_errors, write_atomic
 from fairplay.storage.digests import content_digest
 from fairplay.storage.locking import LOCK_NAME, lock
@@ -79,7 +79,7 @@ def generate_file(
         engine = build_engine(generation, model, loading)
 
         def respond(prompts: Sequence[Prompt]) -> tuple[Sequence[ResponseGroup], Sequence[Dropped]]:
-            generated = engine.respond(prompts, sample_seeds(prompts, generation.num_responses, seed))
+            generated = engine.respond(prompts, generate_seeds(prompts, generation.num_responses, seed))
             return generated.groups, generated.dropped
 
         run_sharded(
@@ -106,9 +106,9 @@ def generate_file(
     }
 
 
-def sample_seeds(prompts: Sequence[Prompt], number: int, seed: int) -> list[list[int]]:
+def generate_seeds(prompts: Sequence[Prompt], number: int, seed: int) -> list[list[int]]:
     """The seeds of each prompt's samples in `fairplay generate`, whatever becomes of them."""
-    return [[stable_seed(seed, "generate", prompt.id, k) for k in range(number)] for prompt in prompts]
+    return [sample_seeds(number, seed, "generate", prompt.id) for prompt in prompts]
 
 
 def rank_file(
