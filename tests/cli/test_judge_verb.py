@@ -24,7 +24,7 @@ def command(tmp_path):
             sides.append(str(tmp_path / f"{name}.json"))
         paths = ["--outputs", sides[0], "--baseline", sides[1], "--out", str(tmp_path / "out")]
         settings = [f"--set=judge.server.base_url={server.url}", "--set=judge.server.model=judge"]
-        return ["judge", *paths, *settings, "--set=num_bootstrap=200", *more]
+        return ["judge", *paths, *settings, "--set=num_bootstrap=200", "--set=canaries=[]", *more]
 
     return build
 

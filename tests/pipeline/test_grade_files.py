@@ -30,7 +30,14 @@ def test_answers_are_graded_by_turn_and_category_and_paid_once(tmp_path, capsys)
 
     with fault_server(talk) as server:
         line = ["judge", "--protocol", "mt-bench", "--questions", str(tmp_path / "q.jsonl")]
-        line += ["--outputs", str(tmp_path / "a.jsonl"), "--out", str(tmp_path / "out"), "--set=num_bootstrap=200"]
+        line += [
+            "--outputs",
+            str(tmp_path / "a.jsonl"),
+            "--out",
+            str(tmp_path / "out"),
+            "--set=num_bootstrap=200",
+            "--set=canaries=[]",
+        ]
         line += [f"--set=judge.server.base_url={server.url}", "--set=judge.server.model=judge"]
         line += ["--set=judge.server.max_attempts=1"]
         assert run([*line, "--dry-run", "--format", "json"]) == 0

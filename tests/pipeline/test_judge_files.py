@@ -20,10 +20,11 @@ from servers.judges import length_judge, parts_of, said
 from .schema import check
 
 
-def settings_of(fault_server, **judge):
+def settings_of(fault_server, *canaries, **judge):
     own = {"model": "judge-1106", "base_url": fault_server.url, "timeout": 2.0, "max_attempts": 1}
     document = {"server": own | judge.pop("server", {}), **judge}
-    return build_settings(JudgeFilesSettings, {"judge": document, "num_bootstrap": 200}, "test")
+    chosen = {"judge": document, "num_bootstrap": 200, "canaries": list(canaries)}
+    return build_settings(JudgeFilesSettings, chosen, "test")
 
 
 def outputs(path, texts, generator):

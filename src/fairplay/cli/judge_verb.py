@@ -3,7 +3,7 @@
 Left out: the protocols (`evaluation.protocols`). Floor 8.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import typer
 from fairplay.cli.loop_verbs import resumable
 from fairplay.cli.options import FORMAT, SET, Format
 from fairplay.cli.printing import print_json, print_record, rate
+from fairplay.cli.stage_pages import print_alarms
 from fairplay.errors import SettingsError
 from fairplay.pipeline.signals import stop_on_signals
 from fairplay.storage.settings_file import apply_overrides, build_settings
@@ -33,6 +34,11 @@ def judge(
     orders: str = typer.Option("", "--orders", help="official, random or both; by default the protocol's."),
     out: Path = typer.Option(Path("runs/judging"), "--out", help="Folder of results and replies; run again to resume."),
     dry_run: bool = typer.Option(False, "--dry-run", help="Count questions and tokens, send nothing."),
+    trained_in: str = typer.Option(
+        "",
+        "--trained-in",
+        help="The run that trained the policy: its prompts should not be judged, nor its oracle judge.",
+    ),
     seed: int = typer.Option(0, "--seed", help="Seed of random orders and of intervals."),
     overrides: list[str] = SET,
     output: Format = FORMAT,
@@ -43,11 +49,13 @@ def judge(
 
     if (protocol == GRADING) != (questions is not None) or (protocol == GRADING) == bool(baseline):
         raise SettingsError("judge: mt-bench takes --questions, every other protocol --baseline")
+    if protocol == GRADING and trained_in:
+        raise SettingsError("judge: --trained-in goes with --baseline; MT-Bench's questions have two turns")
     settings = build_settings(JudgeFilesSettings, apply_overrides({}, overrides), "--set")
-    task = Task(protocol, outputs, baseline, orders, seed)
+    task = Task(protocol, outputs, baseline, orders, seed, trained_in)
     with stop_on_signals() as should_stop, resumable():
         if questions is not None and dry_run:
-            document = estimate_grading(questions, Path(outputs), settings, out)
+            document = estimate_grading(questions, Path(outputs), settings, out, seed=seed)
         elif questions is not None:
             document = grade_files(questions, Path(outputs), settings, out, seed=seed, should_stop=should_stop)
         elif dry_run:
@@ -64,6 +72,8 @@ def judge(
         print_record(_page(document, out))
         for note in document["comparison"]["notes"]:
             print(f"- {note}")
+    if output is Format.table and not dry_run:
+        print_alarms(document["gates"])
 
 
 def _grades_page(document: Mapping[str, Any], out: Path) -> dict[str, Any]:
@@ -83,9 +93,25 @@ def _grades_page(document: Mapping[str, Any], out: Path) -> dict[str, Any]:
         "answers": f"{grades['requested']} = {grades['ok']} graded + {grades['unanswered']} unanswered"
         + "".join(f" + {count} {reason}" for reason, count in grades["failures"].items()),
         "answered from the cache": document["account"]["cached"],
+        "canaries": _canaries(document["gates"], "rating", lambda value: f"{value:.1f} of 10"),
         "partial": "yes, the cap was reached" if document["partial"] else "no",
         "written to": str(out),
     }
+
+
+def _canaries(gates: Mapping[str, Any], what: str, told: Callable[[float], str]) -> str:
+    """How each canary fared, and why others were not tried."""
+    tried = [f"{one['canary']} {'?' if one[what] is None else told(one[what])}" for one in gates["canaries"]]
+    left_out = [f"{name} not tried ({why})" for name, why in gates.get("canaries_left_out", {}).items()]
+    return "; ".join([*tried, *left_out]) or "none"
+
+
+def _marked(gates: Mapping[str, Any]) -> str:
+    """How many marks for a judge either side's responses carry."""
+    return ", ".join(
+        f"{sum(one['markers'].values())} in {one['num_responses']} of the {one['policy']}'s responses"
+        for one in gates["markers"]
+    )
 
 
 def _page(document: Mapping[str, Any], out: Path) -> dict[str, Any]:
@@ -113,6 +139,8 @@ def _page(document: Mapping[str, Any], out: Path) -> dict[str, Any]:
         "answered from the cache": document["account"]["cached"],
         "tokens": document["account"]["prompt_tokens"] + document["account"]["completion_tokens"],
         "cost": document["account"]["cost"],
+        "canaries": _canaries(document["gates"], "win_rate", lambda value: f"{100 * value:.1f} %"),
+        "marks for a judge": _marked(document["gates"]),
         "partial": "yes, the cap was reached" if document["partial"] else "no",
         "written to": str(out),
     }

@@ -101,9 +101,12 @@ def comparison_page(done: Mapping[str, Any]) -> None:
 
 
 def print_alarms(gates: Mapping[str, Any]) -> None:
-    """What the honesty gates found that voids a result, a line each."""
+    """What the honesty gates found that speaks against a result, a line each."""
     if gates.get("oracle_is_judge"):
         print("ALARM: the training oracle is its own judge")
     for canary in gates.get("canaries", ()):
         if canary["alarm"]:
             print(f"ALARM: {canary['alarm']}")
+    seen = gates.get("overlap", {})
+    if number := seen.get("num_equal", 0) + seen.get("num_contained", 0):
+        print(f"WARNING: {number} of {seen['num_held_out']} prompts were trained on")

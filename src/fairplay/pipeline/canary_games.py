@@ -3,16 +3,22 @@
 Left out: who the canaries are (`evaluation/canaries.py`), and when they are judged. Floor 7.
 """
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from fairplay.evaluation.canaries import Canary, canary_groups, canary_result
 from fairplay.evaluation.judging import judge_groups
+from fairplay.evaluation.protocols.grade_canaries import GradedCanary
 from fairplay.evaluation.settings import SECOND_SAMPLE
 from fairplay.oracles.contract import PreferenceOracle
 from fairplay.records import Dropped, Judgement, ResponseGroup
 from fairplay.storage.tables import write_records
+
+logger = logging.getLogger(__name__)
+ONE_RESPONSE = "the opponent has one response to a prompt"
+"""Why there is no second sample."""
 
 
 @dataclass(frozen=True)
@@ -74,3 +80,24 @@ def first_responses(groups: Sequence[ResponseGroup], number: int) -> list[Respon
     """The first response to each of the first so many prompts; 0 takes all."""
     chosen = [group for group in groups if group.responses][: number or len(groups)]
     return [ResponseGroup(group.prompt, group.responses[:1], group.prompt_token_ids) for group in chosen]
+
+
+def second_responses(groups: Sequence[ResponseGroup], first: Sequence[ResponseGroup]) -> list[ResponseGroup]:
+    """The second response of the same policy to each prompt of `first`; none if some prompt has one response only."""
+    by_id = {group.prompt.id: group for group in groups}
+    found = [by_id[group.prompt.id] for group in first]
+    if any(len(group.responses) < 2 for group in found):
+        return []
+    return [ResponseGroup(group.prompt, group.responses[1:2], group.prompt_token_ids) for group in found]
+
+
+def tell_alarms(canaries: Sequence[Canary | GradedCanary]) -> list[str]:
+    """Warn of every alarm.
+
+    Returns:
+        The alarms.
+    """
+    alarms = [canary.alarm for canary in canaries if canary.alarm]
+    for alarm in alarms:
+        logger.warning("judge: %s", alarm)
+    return alarms

@@ -3,7 +3,6 @@
 Left out: the canaries and the counting (`evaluation/`). Floor 7. Lies with iteration 0, whose responses it judges.
 """
 
-import logging
 import shutil
 from dataclasses import asdict
 from pathlib import Path
@@ -13,7 +12,7 @@ from fairplay.evaluation.committed_judge import CommittedJudge
 from fairplay.evaluation.overlap import prompt_overlap
 from fairplay.evaluation.settings import SECOND_SAMPLE
 from fairplay.oracles.table import build_oracle
-from fairplay.pipeline.canary_games import CanaryGames, first_responses, play_canaries
+from fairplay.pipeline.canary_games import CanaryGames, first_responses, play_canaries, tell_alarms
 from fairplay.pipeline.context import EVALUATION, GATES, RunContext, count_reasons, free_memory, generate_parts
 from fairplay.pipeline.evaluate_stage import held_out_prompts, held_out_responses
 from fairplay.pipeline.stages import training_prompts
@@ -24,7 +23,6 @@ from fairplay.storage.run_directory import Stage, StageOutcome
 from fairplay.storage.settings_file import settings_document
 from fairplay.storage.shards import read_parts
 
-logger = logging.getLogger(__name__)
 SECOND_FOLDER = "second-sample"
 
 
@@ -37,8 +35,7 @@ def gates_stage(context: RunContext) -> Manifest:
         games = _canaries(context, folder)
         overlap = prompt_overlap(training_prompts(context)[0], held_out_prompts(context))
         results = {"canaries": [asdict(canary) for canary in games.canaries], "overlap": asdict(overlap)}
-        for alarm in (canary.alarm for canary in games.canaries if canary.alarm):
-            logger.warning("judge: %s", alarm)
+        tell_alarms(games.canaries)
         num_asked = games.num_judged + len(games.dropped)
         return StageOutcome(num_asked, games.num_judged, count_reasons(games.dropped), results)
 

@@ -4,15 +4,18 @@ Left out: the protocol (`evaluation/protocols/mt_bench.py`), comparisons (`judge
 """
 
 import json
-from collections.abc import Callable
-from dataclasses import asdict, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from fairplay.errors import DataError, SettingsError
+from fairplay.evaluation.protocols.grade_canaries import canary_answers, graded_canary
 from fairplay.evaluation.protocols.mt_bench import (
     FIELDS,
     TEMPLATES,
+    Grade,
     Question,
     grade,
     grading_document,
@@ -20,9 +23,11 @@ from fairplay.evaluation.protocols.mt_bench import (
     parse_answer,
     parse_question,
 )
+from fairplay.evaluation.settings import SECOND_SAMPLE
 from fairplay.oracles.judge_settings import JudgeSettings
 from fairplay.oracles.judge_template import JudgeTemplate, load_template
 from fairplay.oracles.judge_verdicts import READER_VERSION
+from fairplay.pipeline.canary_games import tell_alarms
 from fairplay.pipeline.judge_files import REPLIES_NAME, JudgeFilesSettings, account_document
 from fairplay.pipeline.response_lines import read_lines
 from fairplay.pipeline.results import titled, with_intervals, write_results
@@ -30,10 +35,24 @@ from fairplay.seeds import stable_seed
 from fairplay.servers.client import ChatClient
 from fairplay.servers.requests import ChatRequest
 from fairplay.storage.atomic import disk_errors, write_atomic
-from fairplay.storage.digests import sha256_value
+from fairplay.storage.digests import sha256_file, sha256_value
 from fairplay.storage.locking import lock
 
 GRADES_NAME = "grades.jsonl"
+CANARIES_NAME = "canaries.jsonl"
+Asked = list[tuple[Question, int, ChatRequest]]
+"""Question, turn from 0, and what is sent."""
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What is asked: about the answers, and by canary; the model, turns that it did not answer, the templates."""
+
+    asked: Asked
+    canaries: Mapping[str, Asked]
+    model: str
+    unanswered: int
+    templates: tuple[JudgeTemplate, ...]
 
 
 def grade_files(
@@ -61,31 +80,35 @@ def grade_files(
     Raises:
         DataError, LockedError, ServiceError, Preempted: As `judge_files`.
     """
-    asked, model, unanswered, templates = _requests(questions, answers, settings)
+    work = _work(questions, answers, settings, seed)
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     judge = settings.judge.with_cache(str(folder / REPLIES_NAME))
+    interval = {"seed": stable_seed(seed, "bootstrap"), "num_bootstrap": settings.num_bootstrap}
     with lock(folder):
         with ChatClient(judge.server) as client:
-            outcomes = client.complete([request for *_, request in asked], what="grading", should_stop=should_stop)
+            tried = {name: _graded(client, asked, should_stop) for name, asked in work.canaries.items()}
+            canaries = [graded_canary(name, its, **interval) for name, its in tried.items()]
+            alarms = tell_alarms(canaries)
+            graded = _graded(client, work.asked, should_stop)
             accounting = client.accounting()
-        graded = [grade(question, turn, got) for (question, turn, _), got in zip(asked, outcomes, strict=True)]
-        lines = [
-            {"question_id": item.question.id, "turn": item.turn + 1, "rating": item.rating, "judgment": item.text}
-            | ({"failure": item.reason} if item.reason else {})
-            for item in graded
-        ]
-        write_atomic(folder / GRADES_NAME, "".join(json.dumps(line) + "\n" for line in lines))
-        told = grading_document(
-            graded, unanswered=unanswered, seed=stable_seed(seed, "bootstrap"), num_bootstrap=settings.num_bootstrap
-        )
+        files = {
+            GRADES_NAME: [grade_row(item) for item in graded],
+            CANARIES_NAME: [{"canary": name, **grade_row(item)} for name, its in tried.items() for item in its],
+        }
+        for name, lines in files.items():
+            write_atomic(folder / name, "".join(json.dumps(line) + "\n" for line in lines))
+        told = grading_document(graded, unanswered=work.unanswered, alarms=alarms, **interval)
         document = titled(
             "grading",
             {
-                "policy": model,
-                "judge": f"mt-bench:{judge.server.model}#{_hash(templates)[:12]}",
-                "asked": _asked(judge, templates, seed),
+                "policy": work.model,
+                "judge": f"mt-bench:{judge.server.model}#{_hash(work.templates)[:12]}",
+                "asked": _asked(judge, work.templates, seed),
+                "num_bootstrap": settings.num_bootstrap,
                 **with_intervals(told),
+                "gates": with_intervals({"canaries": [asdict(canary) for canary in canaries]}),
+                "files": {name: sha256_file(folder / name) for name in files},
                 "account": account_document(accounting),
             },
         )
@@ -93,19 +116,33 @@ def grade_files(
     return document
 
 
-def estimate_grading(questions: Path, answers: Path, settings: JudgeFilesSettings, folder: Path) -> dict[str, Any]:
+def estimate_grading(
+    questions: Path, answers: Path, settings: JudgeFilesSettings, folder: Path, *, seed: int = 0
+) -> dict[str, Any]:
     """What `grade_files` would ask, and what that could cost at most; nothing is sent."""
-    asked, _, unanswered, _ = _requests(questions, answers, settings)
+    work = _work(questions, answers, settings, seed)
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
+    on_canaries = [request for asked in work.canaries.values() for *_, request in asked]
     with ChatClient(settings.judge.with_cache(str(folder / REPLIES_NAME)).server) as client:
-        return {"unanswered": unanswered, **asdict(client.estimate([request for *_, request in asked]))}
+        estimate = client.estimate([*(request for *_, request in work.asked), *on_canaries])
+    return {"unanswered": work.unanswered, "requests_on_canaries": len(on_canaries), **asdict(estimate)}
 
 
-def _requests(
-    questions: Path, answers: Path, settings: JudgeFilesSettings
-) -> tuple[list[tuple[Question, int, ChatRequest]], str, int, tuple[JudgeTemplate, ...]]:
-    """What is asked by question and turn; the model; how many turns it did not answer; the templates."""
+def grade_row(item: Grade) -> dict[str, Any]:
+    """A grade as a line of `grades.jsonl`."""
+    told = {"question_id": item.question.id, "category": item.question.category, "turn": item.turn + 1}
+    told |= {"rating": item.rating, "judgment": item.text}
+    return told | ({"failure": item.reason} if item.reason else {})
+
+
+def _graded(client: ChatClient, asked: Asked, should_stop: Callable[[], bool]) -> list[Grade]:
+    outcomes = client.complete([request for *_, request in asked], what="grading", should_stop=should_stop)
+    return [grade(question, turn, outcome) for (question, turn, _), outcome in zip(asked, outcomes, strict=True)]
+
+
+def _work(questions: Path, answers: Path, settings: JudgeFilesSettings, seed: int) -> _Work:
+    """Everything that is asked about the answers of a file, and about the canaries on some of the questions."""
     if settings.judge.template:
         raise SettingsError("judge.template: mt-bench has templates of its own", hint="`--protocol own` takes yours")
     templates = tuple(
@@ -121,15 +158,28 @@ def _requests(
             raise DataError(f"{line.where}: question {question_id} is answered twice")
         given[question_id] = turns
         models.add(model or answers.stem)
-    asked, unanswered = [], 0
-    for line in read_lines(questions):
-        question = parse_question(line.columns, line.where)
-        if question.id not in given:
-            unanswered += len(question.turns)
-            continue
-        requests = grading_requests(question, given[question.id], templates, seed=settings.judge.seed)
-        asked += [(question, turn, request) for turn, request in enumerate(requests)]
-    return asked, ", ".join(sorted(models)), unanswered, templates
+    every = [parse_question(line.columns, line.where) for line in read_lines(questions)]
+    answered = [question for question in every if question.id in given]
+
+    def ask(chosen: Sequence[Question], said: Callable[[Question], Sequence[str]]) -> Asked:
+        return [
+            (question, turn, request)
+            for question in chosen
+            for turn, request in enumerate(
+                grading_requests(question, said(question), templates, seed=settings.judge.seed)
+            )
+        ]
+
+    asked = ask(answered, lambda question: given[question.id])
+    drawn = sorted(answered, key=lambda question: (stable_seed(seed, "canaries", question.id), question.id))
+    tried = drawn[: settings.num_canary_prompts or len(drawn)]
+    canaries = {name: ask(tried, partial(_canary_answers, name)) for name in settings.canaries if name != SECOND_SAMPLE}
+    unanswered = sum(len(question.turns) for question in every if question.id not in given)
+    return _Work(asked, canaries, ", ".join(sorted(models)), unanswered, templates)
+
+
+def _canary_answers(canary: str, question: Question) -> tuple[str, ...]:
+    return canary_answers(canary, len(question.turns))
 
 
 def _hash(templates: tuple[JudgeTemplate, ...]) -> str:

@@ -9,29 +9,34 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fairplay.data.reading import read_examples, read_responses
-from fairplay.data.rows import READERS, Row, read_rows
 from fairplay.errors import DataError, SettingsError
 from fairplay.evaluation.protocols.annotation_rows import annotation_rows
-from fairplay.evaluation.protocols.games import Pair, match_pairs, play, questions_of
+from fairplay.evaluation.protocols.games import Matched, Pair, Played, match_pairs, play, questions_of
 from fairplay.evaluation.protocols.scores import protocol_document
 from fairplay.evaluation.protocols.table import Protocol, check_orders, find_protocol
-from fairplay.evaluation.settings import MIN_BOOTSTRAP
+from fairplay.evaluation.settings import CANARIES, MIN_BOOTSTRAP, check_canaries
 from fairplay.oracles.judge_settings import JudgeSettings, build_judge
 from fairplay.oracles.judge_verdicts import READER_VERSION
 from fairplay.oracles.pair_judge import PairJudge
-from fairplay.pipeline.response_lines import group_of_line, read_lines
+from fairplay.pipeline.judge_gates import (
+    Canaries,
+    TriedJudge,
+    marker_documents,
+    match_canaries,
+    training_gate,
+    try_judge,
+)
+from fairplay.pipeline.judge_sides import read_side, side_name
 from fairplay.pipeline.results import comparison, titled, with_intervals, write_results
-from fairplay.records import Response, ResponseGroup
 from fairplay.seeds import stable_seed
 from fairplay.servers.outcomes import Accounting
 from fairplay.storage.atomic import disk_errors, write_atomic
+from fairplay.storage.digests import sha256_file
 from fairplay.storage.locking import lock
 
 ANNOTATIONS_NAME = "annotations.json"
+CANARIES_NAME = "canaries.json"
 REPLIES_NAME = "replies.sqlite"
-COLUMN_MARK = "::"
-CHOSEN = "chosen"
 
 
 @dataclass(frozen=True)
@@ -41,12 +46,19 @@ class JudgeFilesSettings:
     Attributes:
         judge: Who judges.
         num_bootstrap: Resamples of the prompts behind each interval.
+        canaries: Names in `CANARIES`: what the judge is tried on, as in a run's `evaluation`; empty for none. A second
+            sample needs two responses of the opponent to a prompt.
+        num_canary_prompts: On how many of the prompts, drawn by the seed; 0 takes all. Each costs as many questions a
+            canary as a pair does.
     """
 
     judge: JudgeSettings
     num_bootstrap: int = field(default=2000)
+    canaries: tuple[str, ...] = tuple(CANARIES)
+    num_canary_prompts: int = 25
 
     def __post_init__(self) -> None:
+        check_canaries(self.canaries, self.num_canary_prompts)
         if self.num_bootstrap < MIN_BOOTSTRAP:
             raise SettingsError(f"num_bootstrap: {self.num_bootstrap} is less than {MIN_BOOTSTRAP}")
 
@@ -60,7 +72,9 @@ class Task:
         outputs, baseline: Files of responses, `FILE` or `FILE::COLUMN`; `::chosen` takes the chosen responses of
             preference pairs.
         orders: In which orders pairs are shown; empty takes the protocol's default.
-        seed: Of orders and intervals.
+        seed: Of orders, intervals, and the draw of the canaries' prompts.
+        trained_in: The run that trained the policy: its training prompts are looked for among the judged ones, and its
+            oracle should not be the judge. Empty where there is none.
     """
 
     protocol: str
@@ -68,6 +82,17 @@ class Task:
     baseline: str
     orders: str = ""
     seed: int = 0
+    trained_in: str = ""
+
+
+@dataclass(frozen=True)
+class _Games:
+    """All that is to be asked about."""
+
+    protocol: Protocol
+    orders: str
+    matched: Matched
+    canaries: Canaries
 
 
 def judge_files(
@@ -90,45 +115,46 @@ def judge_files(
         ServiceError: If the server can't be asked at all; what was answered is kept.
         Preempted: If `should_stop` said so; the same.
     """
-    protocol, orders = find_protocol(task.protocol), check_orders(find_protocol(task.protocol), task.orders)
-    policy, opponent = _read_side(task.outputs), _read_side(task.baseline)
-    pairs, unmatched = match_pairs(policy, opponent)
-    _check_single(protocol, pairs)
+    games = _games(task, settings)
+    gate = training_gate(task.trained_in, settings.judge.server, [pair.prompt for pair in games.matched.pairs])
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     with lock(folder):
-        judge = _judge(protocol, settings, folder)
+        judge = _judge(games.protocol, settings, folder)
+        asking: Any = {"orders": games.orders, "seed": task.seed, "posts": games.protocol.posts}
+        asking["should_stop"] = should_stop
         with judge.client:
-            played = play(pairs, judge, orders=orders, seed=task.seed, posts=protocol.posts, should_stop=should_stop)
+            tried = try_judge(games.canaries, judge, num_bootstrap=settings.num_bootstrap, **asking)
+            played = play(games.matched, judge, **asking)
             accounting = judge.client.accounting()
-        names = (_name(task.outputs), _name(task.baseline), judge_name(task.protocol, judge))
-        rows = annotation_rows(
-            played, policy=names[0], opponent=names[1], annotator=names[2], dataset=Path(task.outputs).name
-        )
-        write_atomic(folder / ANNOTATIONS_NAME, json.dumps(rows, indent=1) + "\n")
+        names = (side_name(task.outputs), side_name(task.baseline), judge_name(task.protocol, judge))
         told = protocol_document(
-            protocol,
+            games.protocol,
             played,
-            unmatched,
             names=names,
-            orders=orders,
+            orders=games.orders,
             seed=stable_seed(task.seed, "bootstrap"),
             num_bootstrap=settings.num_bootstrap,
+            alarms=tried.alarms,
         )
+        rows = {
+            ANNOTATIONS_NAME: _rows(played, task, names),
+            CANARIES_NAME: [row for name, its in tried.played.items() for row in _rows(its, task, (name, *names[1:]))],
+        }
+        for name, lines in rows.items():
+            write_atomic(folder / name, json.dumps(lines, indent=1) + "\n")
         result = comparison({"role": "judge", "length_unit": told.pop("length_unit"), **told.pop("result")})
         document = titled(
             "judging",
             {
-                "protocol": {
-                    "name": task.protocol,
-                    "title": protocol.title,
-                    "source": protocol.source,
-                    "published_opponent": protocol.opponent,
-                },
-                "asked": asked_document(judge, settings.judge, orders=orders, seed=task.seed),
+                "protocol": protocol_told(task.protocol),
+                "asked": asked_document(judge, settings.judge, orders=games.orders, seed=task.seed),
+                "num_bootstrap": settings.num_bootstrap,
                 **with_intervals(told),
+                "gates": _gates(games, tried) | gate,
                 "account": account_document(accounting),
                 "comparison": result,
+                "files": {name: sha256_file(folder / name) for name in rows},
             },
         )
         write_results(folder, document)
@@ -137,27 +163,61 @@ def judge_files(
 
 def estimate_files(task: Task, settings: JudgeFilesSettings, folder: Path) -> dict[str, Any]:
     """What `judge_files` would ask, and what that could cost at most; nothing is sent."""
-    protocol = find_protocol(task.protocol)
-    orders = check_orders(protocol, task.orders)
-    pairs, unmatched = match_pairs(_read_side(task.outputs), _read_side(task.baseline))
-    _check_single(protocol, pairs)
+    games = _games(task, settings)
+    pairs = games.matched.pairs
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    judge = _judge(protocol, settings, folder)
+    judge = _judge(games.protocol, settings, folder)
     with judge.client:
-        questions = [
-            question
-            for games in questions_of(pairs, orders, seed=task.seed, posts=protocol.posts)
-            for _, question in games
+        asked = [
+            [
+                judge.request(question)
+                for shown in questions_of(matched.pairs, games.orders, seed=task.seed, posts=games.protocol.posts)
+                for _, question in shown
+            ]
+            for matched in (games.matched, *games.canaries.matched.values())
         ]
-        estimate = judge.client.estimate([judge.request(question) for question in questions])
+        estimate = judge.client.estimate([request for requests in asked for request in requests])
     return {
         "pairs": len(pairs),
         "identical": sum(pair.same_text for pair in pairs),
-        "without_partner": len(unmatched),
+        "without_partner": len(games.matched.unmatched),
+        "requests_on_canaries": sum(map(len, asked[1:])),
         **asdict(estimate),
         "priced": bool(settings.judge.server.input_price or settings.judge.server.output_price),
     }
+
+
+def protocol_told(name: str) -> dict[str, str]:
+    """A protocol, and where it is written down."""
+    protocol = find_protocol(name)
+    told = {"title": protocol.title, "source": protocol.source, "published_opponent": protocol.opponent}
+    return {"name": name, **told}
+
+
+def _games(task: Task, settings: JudgeFilesSettings) -> _Games:
+    protocol = find_protocol(task.protocol)
+    orders = check_orders(protocol, task.orders)
+    opponent = read_side(task.baseline)
+    matched = match_pairs(read_side(task.outputs), opponent)
+    if not matched.pairs:
+        raise DataError(f"{task.outputs} and {task.baseline}: no prompt in common")
+    _check_single(protocol, matched.pairs)
+    canaries = match_canaries(settings.canaries, opponent, matched, number=settings.num_canary_prompts, seed=task.seed)
+    return _Games(protocol, orders, matched, canaries)
+
+
+def _rows(played: Played, task: Task, names: tuple[str, str, str]) -> list[dict[str, Any]]:
+    policy, opponent, judge = names
+    return annotation_rows(
+        played.pairs, policy=policy, opponent=opponent, annotator=judge, dataset=Path(task.outputs).name
+    )
+
+
+def _gates(games: _Games, tried: TriedJudge) -> dict[str, Any]:
+    canaries = with_intervals({"canaries": [asdict(canary) for canary in tried.canaries]})
+    left_out = {"canaries_left_out": dict(games.canaries.left_out)}
+    return canaries | left_out | {"markers": marker_documents(games.matched.pairs)}
 
 
 def asked_document(judge: PairJudge, settings: JudgeSettings, *, orders: str, seed: int) -> dict[str, Any]:
@@ -213,35 +273,3 @@ def _check_single(protocol: Protocol, pairs: Sequence[Pair]) -> None:
             f"prompt {several.prompt.id}: {protocol.title} judges one response to a prompt, here are more",
             hint="generate with num_responses=1",
         )
-
-
-def _read_side(source: str) -> tuple[ResponseGroup, ...]:
-    name, mark, column = source.partition(COLUMN_MARK)
-    path = Path(name).expanduser()
-    if not path.is_file():
-        raise DataError(f"{name}: no such file", hint="responses are in a file: json, jsonl or parquet")
-    if mark and column == CHOSEN:
-        examples = [example for example in read_examples(path).items if example.pairs]
-        return tuple(
-            ResponseGroup(example.prompt, (Response(example.responses[example.pairs[0][0]].text),))
-            for example in examples
-        )
-    if not mark and name.endswith(".jsonl"):
-        lines = read_lines(path)
-        if all("responses" in line.columns for line in lines):
-            return tuple(group_of_line(line) for line in lines)
-    return read_responses(path, column=column or "output").items
-
-
-def _name(source: str) -> str:
-    """What a file says of who responded (`generator`), else the file's name."""
-    name, _, column = source.partition(COLUMN_MARK)
-    path = Path(name)
-    if column:
-        return f"{path.stem}::{column}"
-    if name.endswith(tuple(READERS)):
-        first = next(read_rows(path.expanduser()), None)
-        generator = first.columns.get("generator") if isinstance(first, Row) else None
-        if isinstance(generator, str) and generator:
-            return generator
-    return path.stem

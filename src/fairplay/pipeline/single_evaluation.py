@@ -23,7 +23,14 @@ from fairplay.models.settings import ModelSettings
 from fairplay.oracles.contract import PreferenceOracle
 from fairplay.oracles.settings import OracleSettings
 from fairplay.oracles.table import build_oracle, oracle_identity
-from fairplay.pipeline.canary_games import CanaryGames, first_responses, play_canaries
+from fairplay.pipeline.canary_games import (
+    ONE_RESPONSE,
+    CanaryGames,
+    first_responses,
+    play_canaries,
+    second_responses,
+    tell_alarms,
+)
 from fairplay.pipeline.context import EVALUATION, count_reasons, data_digest
 from fairplay.pipeline.results import comparison, titled, with_intervals, write_results
 from fairplay.pipeline.sides import (
@@ -216,7 +223,7 @@ def _canaries(
         second = _second_sample(folder, task, first, opponent, responding)
         if not second:
             wanted.remove(SECOND_SAMPLE)
-            logger.info("canaries: no second sample, %s has one response to a prompt", task.opponent)
+            logger.info("canaries: no second sample of %s: %s", task.opponent, ONE_RESPONSE)
     games = play_canaries(
         judge,
         wanted,
@@ -226,8 +233,7 @@ def _canaries(
         seed=stable_seed(task.seed, "bootstrap"),
         num_bootstrap=settings.num_bootstrap,
     )
-    for alarm in (canary.alarm for canary in games.canaries if canary.alarm):
-        logger.warning("judge: %s", alarm)
+    tell_alarms(games.canaries)
     return games
 
 
@@ -239,8 +245,4 @@ def _second_sample(
         once = replace(responding, generation=replace(responding.generation, num_responses=1))
         asked = [group.prompt for group in first]
         return fill_side(task.opponent, folder / SECOND_SAMPLE, "second sample", asked, once).groups
-    groups = {group.prompt.id: group for group in opponent.groups}
-    found = [groups[group.prompt.id] for group in first]
-    if any(len(group.responses) < 2 for group in found):
-        return ()
-    return [ResponseGroup(group.prompt, group.responses[1:2], group.prompt_token_ids) for group in found]
+    return second_responses(opponent.groups, first)

@@ -17,17 +17,34 @@ from fairplay.records import Dropped, Message, Prompt, Response, ResponseGroup
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """The policy's response and the opponent's to one prompt."""
+    """The policy's text and the opponent's in response to one prompt, with their lengths."""
 
     prompt: Prompt
     sample: int
-    policy: Response
-    opponent: Response
+    policy: str
+    opponent: str
+    policy_length: int
+    opponent_length: int
 
     @property
     def same_text(self) -> bool:
         """Whether the two are the same; no judge is asked then."""
-        return self.policy.text == self.opponent.text
+        return self.policy == self.opponent
+
+
+@dataclass(frozen=True, slots=True)
+class Matched:
+    """What is to be compared.
+
+    Attributes:
+        pairs: Responses of both sides to one prompt.
+        unmatched: Responses without a partner.
+        length_unit: Of all lengths: "tokens" where every response has token ids, else "characters".
+    """
+
+    pairs: tuple[Pair, ...]
+    unmatched: tuple[Dropped, ...]
+    length_unit: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +84,16 @@ class PlayedPair:
         return tuple(game.verdict.reason for game in self.games if isinstance(game.verdict, NoVerdict))
 
 
-def match_pairs(
-    policy: Sequence[ResponseGroup], opponent: Sequence[ResponseGroup]
-) -> tuple[tuple[Pair, ...], tuple[Dropped, ...]]:
+@dataclass(frozen=True, slots=True)
+class Played:
+    """What became of everything that was to be compared; `unmatched` and `length_unit` as in `Matched`."""
+
+    pairs: tuple[PlayedPair, ...]
+    unmatched: tuple[Dropped, ...]
+    length_unit: str
+
+
+def match_pairs(policy: Sequence[ResponseGroup], opponent: Sequence[ResponseGroup]) -> Matched:
     """Sample s of the policy against sample s of the opponent, on every prompt that both responded to.
 
     Prompts are matched by what was asked, not by their ids.
@@ -78,23 +102,33 @@ def match_pairs(
         policy, opponent: Responses by prompt, in any order.
 
     Returns:
-        The pairs in the policy's order; and what has no partner.
+        The pairs in the policy's order, and what has no partner.
 
     Raises:
         DataError: If a side has a prompt twice.
     """
     ours, theirs = _by_messages(policy, "policy"), _by_messages(opponent, "opponent")
-    pairs, dropped = [], []
+    found: list[tuple[Prompt, int, Response, Response]] = []
+    dropped = []
     for messages, group in ours.items():
         partner = theirs[messages].responses if messages in theirs else ()
         for sample, (one, other) in enumerate(zip(group.responses, partner, strict=False)):
-            pairs.append(Pair(group.prompt, sample, one, other))
+            found.append((group.prompt, sample, one, other))
         surplus = len(group.responses) - len(partner)
         dropped += [Dropped(group.prompt.id, NO_OPPONENT)] * surplus + [Dropped(group.prompt.id, NO_POLICY)] * -surplus
     for messages, group in theirs.items():
         if messages not in ours:
             dropped += [Dropped(group.prompt.id, NO_POLICY)] * len(group.responses)
-    return tuple(pairs), tuple(dropped)
+    in_tokens = all(one.token_ids and other.token_ids for *_, one, other in found)
+    pairs = tuple(
+        Pair(prompt, sample, one.text, other.text, _length(one, in_tokens), _length(other, in_tokens))
+        for prompt, sample, one, other in found
+    )
+    return Matched(pairs, tuple(dropped), "tokens" if in_tokens else "characters")
+
+
+def _length(response: Response, in_tokens: bool) -> int:
+    return len(response.token_ids) if in_tokens else len(response.text)
 
 
 def _by_messages(groups: Sequence[ResponseGroup], side: str) -> dict[tuple[Message, ...], ResponseGroup]:
@@ -133,34 +167,35 @@ def questions_of(
             text = conversation_text(pair.prompt.messages)
             seen = Prompt(pair.prompt.id, (Message("user", post_of(text)),)) if posts else pair.prompt
             for first in policy_first(orders, text, pair.prompt.id, pair.sample, seed=seed):
-                shown = (pair.policy.text, pair.opponent.text) if first else (pair.opponent.text, pair.policy.text)
+                shown = (pair.policy, pair.opponent) if first else (pair.opponent, pair.policy)
                 games.append((first, PairQuestion(seen, *shown)))
         asked.append(games)
     return asked
 
 
 def play(
-    pairs: Sequence[Pair],
+    matched: Matched,
     judge: PairJudge,
     *,
     orders: str,
     seed: int,
     posts: bool = False,
     should_stop: Callable[[], bool] = lambda: False,
-) -> tuple[PlayedPair, ...]:
+) -> Played:
     """Have the judge compare every pair.
 
     Args:
-        pairs: What to compare.
+        matched: What to compare.
         judge: Who compares.
         orders: A name in `orders.ORDERS`.
         seed: Of the run.
         posts: See `questions_of`.
         should_stop: See `PairJudge.ask`.
     """
-    asked = questions_of(pairs, orders, seed=seed, posts=posts)
+    asked = questions_of(matched.pairs, orders, seed=seed, posts=posts)
     verdicts = iter(judge.ask([question for games in asked for _, question in games], should_stop=should_stop))
-    return tuple(
+    pairs = tuple(
         PlayedPair(pair, tuple(Game(first, next(verdicts)) for first, _ in games))
-        for pair, games in zip(pairs, asked, strict=True)
+        for pair, games in zip(matched.pairs, asked, strict=True)
     )
+    return Played(pairs, matched.unmatched, matched.length_unit)

@@ -15,8 +15,10 @@ import numpy as np
 from fairplay.errors import DataError
 from fairplay.evaluation.comparison_notes import DROPPED_LIMIT, DROPPED_WARNING
 from fairplay.evaluation.intervals import mean_interval
+from fairplay.evaluation.protocols.scores import headline_of
 from fairplay.oracles.judge_template import JudgeTemplate
 from fairplay.oracles.judge_verdicts import AMBIGUOUS, NO_LABEL
+from fairplay.records import Interval
 from fairplay.servers.outcomes import CAP_REACHED, Failure, Outcome
 from fairplay.servers.requests import ChatRequest
 
@@ -131,7 +133,19 @@ def grade(question: Question, turn: int, outcome: Outcome) -> Grade:
     return Grade(question, turn, rating, reason, text)
 
 
-def grading_document(grades: Sequence[Grade], *, unanswered: int, seed: int, num_bootstrap: int) -> dict[str, Any]:
+def mean_grade(grades: Sequence[Grade], *, seed: int, num_bootstrap: int) -> tuple[Interval, int]:
+    """The mean over questions of grades that are there, with its 95 % interval; and how many questions there are."""
+    by_question: dict[str, list[float]] = {}
+    for item in grades:
+        by_question.setdefault(item.question.id, []).append(item.rating or LOWEST)
+    means = np.array([np.mean(values) for _, values in sorted(by_question.items())])
+    middle, half = (LOWEST + HIGHEST) / 2, (HIGHEST - LOWEST) / 2
+    return mean_interval(means, centre=middle, limit=half, seed=seed, num_bootstrap=num_bootstrap), len(means)
+
+
+def grading_document(
+    grades: Sequence[Grade], *, unanswered: int, seed: int, num_bootstrap: int, alarms: Sequence[str] = ()
+) -> dict[str, Any]:
     """Mean grades with 95 % intervals over questions, by turn and by category, and the account of every grade.
 
     Args:
@@ -139,6 +153,7 @@ def grading_document(grades: Sequence[Grade], *, unanswered: int, seed: int, num
         unanswered: Answers that the model did not give.
         seed: Of the intervals.
         num_bootstrap: Resamples of the questions.
+        alarms: What the canaries say against the judge; there is no headline then.
 
     Raises:
         DataError: If there is no grade.
@@ -149,24 +164,17 @@ def grading_document(grades: Sequence[Grade], *, unanswered: int, seed: int, num
         raise DataError(f"no answer was graded ({dict(failures) or 'no answers'})")
     total = len(grades) + unanswered
     missing = total - len(rated)
-    withheld = missing / total > DROPPED_LIMIT
+    faults = [f"{100 * missing / total:.1f} % of the answers have no grade"] if missing > DROPPED_LIMIT * total else []
 
     def mean(items: Sequence[Grade]) -> dict[str, Any]:
-        by_question: dict[str, list[float]] = {}
-        for item in items:
-            by_question.setdefault(item.question.id, []).append(item.rating or LOWEST)
-        means = np.array([np.mean(values) for _, values in sorted(by_question.items())])
-        told = mean_interval(
-            means, centre=(LOWEST + HIGHEST) / 2, limit=(HIGHEST - LOWEST) / 2, seed=seed, num_bootstrap=num_bootstrap
-        )
-        return {"rating": asdict(told), "n": len(means)}
+        rating, number = mean_grade(items, seed=seed, num_bootstrap=num_bootstrap)
+        return {"rating": asdict(rating), "n": number}
 
     turns = {str(turn + 1): [item for item in rated if item.turn == turn] for turn in range(len(TEMPLATES))}
     categories = {name: [i for i in rated if i.question.category == name] for name in _categories(rated)}
     known = sum(item.rating or 0.0 for item in rated)
     return {
-        "headline": None if withheld else mean(rated),
-        "headline_withheld": f"{100 * missing / total:.1f} % of the answers have no grade" if withheld else "",
+        **headline_of(mean(rated), [*faults, *alarms]),
         "partial": CAP_REACHED in failures,
         "missing_share": missing / total,
         "missing_warning": missing / total > DROPPED_WARNING,

@@ -5,7 +5,7 @@ missing, and where more than 5 % are there is no headline.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -14,7 +14,8 @@ import numpy as np
 from fairplay.errors import DataError
 from fairplay.evaluation.comparison_notes import DROPPED_LIMIT, DROPPED_WARNING
 from fairplay.evaluation.intervals import mean_interval
-from fairplay.evaluation.protocols.games import PlayedPair
+from fairplay.evaluation.judging import Judged
+from fairplay.evaluation.protocols.games import Played, PlayedPair
 from fairplay.evaluation.protocols.style_control import style_control, style_differences
 from fairplay.evaluation.protocols.table import Protocol
 from fairplay.evaluation.win_rates import evaluate_judgements
@@ -27,70 +28,71 @@ POSITION_KEYS = ("position_consistency", "first_position_bias")
 
 def protocol_document(
     protocol: Protocol,
-    played: Sequence[PlayedPair],
-    unmatched: Sequence[Dropped],
+    played: Played,
     *,
     names: tuple[str, str, str],
     orders: str,
     seed: int,
     num_bootstrap: int,
+    alarms: Sequence[str] = (),
 ) -> dict[str, Any]:
     """The result of one comparison as plain data; rates are in [0, 1].
 
     Args:
         protocol: What was played.
-        played: Every pair that was to be judged.
-        unmatched: Responses without a partner.
+        played: Everything that was to be judged.
         names: Policy, opponent, judge.
         orders: In which orders pairs were shown.
         seed: Of the run.
         num_bootstrap: Resamples behind each interval.
+        alarms: What the canaries say against the judge; there is no headline then.
 
     Raises:
         DataError: If nothing was judged.
     """
-    judged = [item for item in played if item.win_prob is not None]
+    verdicts = as_judged(played)
+    judged = [item for item in played.pairs if item.win_prob is not None]
     if not judged:
-        reasons = dict(Counter(reason for item in played for reason in item.failures))
-        raise DataError(f"{names[0]} against {names[1]}: no pair was judged ({reasons or 'no prompt in common'})")
-    missing = [Dropped(item.pair.prompt.id, item.failures[0]) for item in played if item.failures]
-    dropped = [*unmatched, *missing]
-    share = len(dropped) / (len(played) + len(unmatched))
-    unit, judgements = _judgements(judged)
+        reasons = dict(Counter(reason for item in played.pairs for reason in item.failures))
+        raise DataError(f"{names[0]} against {names[1]}: no pair was judged ({reasons})")
+    share = len(verdicts.dropped) / (len(played.pairs) + len(played.unmatched))
     result = asdict(
         evaluate_judgements(
-            judgements,
+            verdicts.judgements,
             policy=names[0],
             opponent=names[1],
             judge=names[2],
-            dropped=dropped,
+            dropped=verdicts.dropped,
             seed=seed,
             num_bootstrap=num_bootstrap,
-            notes=(f"Lengths are in {unit}.",),
+            notes=verdicts.notes,
         )
     )
     if orders != "both":
         result |= dict.fromkeys(POSITION_KEYS)
         result["statistics"] = result["statistics"] | {"first_position_bias": None}
-        result["statistics"]["first_position_bias"] = None
-    withheld = share > DROPPED_LIMIT
+    faults = [f"{100 * share:.1f} % of the pairs have no verdict"] if share > DROPPED_LIMIT else []
     headline = {"win_rate": result["win_rate"], "lc_win_rate": result["lc_win_rate"]}
     if result["statistics"]["lc_extrapolates"]:
         headline["lc_win_rate"] = None
     return {
-        "headline": None if withheld else headline,
-        "headline_withheld": f"{100 * share:.1f} % of the pairs have no verdict" if withheld else "",
-        "partial": any(item.reason == CAP_REACHED for item in missing),
+        **headline_of(headline, [*faults, *alarms]),
+        "partial": any(CAP_REACHED in item.failures for item in played.pairs),
         "missing_share": share,
         "missing_warning": share > DROPPED_WARNING,
-        "worst_case": _bounds(judged, dropped),
-        "games": games_account(played),
-        "pairs": _pairs_account(played, unmatched),
+        "worst_case": _bounds(judged, verdicts.dropped),
+        "games": games_account(played.pairs),
+        "pairs": _pairs_account(played),
         "first_slot": _first_slot(judged, seed=seed, num_bootstrap=num_bootstrap),
-        "length_unit": unit,
-        **_extras(protocol, judged, judgements, seed=seed, num_bootstrap=num_bootstrap),
+        "length_unit": played.length_unit,
+        **_extras(protocol, judged, verdicts.judgements, seed=seed, num_bootstrap=num_bootstrap),
         "result": result,
     }
+
+
+def headline_of(headline: Mapping[str, Any], faults: Sequence[str]) -> dict[str, Any]:
+    """`headline`, which is null where something speaks against it, and `headline_withheld`, which says what."""
+    return {"headline": None if faults else headline, "headline_withheld": "; ".join(faults)}
 
 
 def games_account(played: Sequence[PlayedPair]) -> dict[str, Any]:
@@ -109,36 +111,38 @@ def games_account(played: Sequence[PlayedPair]) -> dict[str, Any]:
     }
 
 
-def _pairs_account(played: Sequence[PlayedPair], unmatched: Sequence[Dropped]) -> dict[str, Any]:
+def _pairs_account(played: Played) -> dict[str, Any]:
+    pairs = played.pairs
     return {
-        "requested": len(played) + len(unmatched),
-        "judged": sum(item.win_prob is not None and not item.pair.same_text for item in played),
-        "identical": sum(item.pair.same_text for item in played),
-        "without_verdict": sum(item.win_prob is None for item in played),
-        "without_partner": dict(sorted(Counter(item.reason for item in unmatched).items())),
+        "requested": len(pairs) + len(played.unmatched),
+        "judged": sum(item.win_prob is not None and not item.pair.same_text for item in pairs),
+        "identical": sum(item.pair.same_text for item in pairs),
+        "without_verdict": sum(item.win_prob is None for item in pairs),
+        "without_partner": dict(sorted(Counter(item.reason for item in played.unmatched).items())),
     }
 
 
-def _judgements(judged: Sequence[PlayedPair]) -> tuple[str, list[Judgement]]:
-    """The unit of the lengths and the judgements; a single game stands for both orders."""
-    sides = [(item.pair.policy, item.pair.opponent) for item in judged]
-    in_tokens = all(one.token_ids and other.token_ids for one, other in sides)
+def as_judged(played: Played) -> Judged:
+    """The verdicts in the form that every other judging has; a single game stands for both orders."""
     judgements = []
-    for item, (one, other) in zip(judged, sides, strict=True):
+    for item in played.pairs:
+        if item.win_prob is None:
+            continue
         by_order = {game.policy_first: game.win_prob for game in item.games}
-        mean = item.win_prob if item.win_prob is not None else 0.5
         first, second = by_order.get(True), by_order.get(False)
         judgements.append(
             Judgement(
                 prompt_id=item.pair.prompt.id,
                 sample=item.pair.sample,
-                win_prob_first=mean if first is None else first,
-                win_prob_second=mean if second is None else second,
-                policy_length=len(one.token_ids) if in_tokens else len(one.text),
-                opponent_length=len(other.token_ids) if in_tokens else len(other.text),
+                win_prob_first=item.win_prob if first is None else first,
+                win_prob_second=item.win_prob if second is None else second,
+                policy_length=item.pair.policy_length,
+                opponent_length=item.pair.opponent_length,
             )
         )
-    return "tokens" if in_tokens else "characters", judgements
+    missing = [Dropped(item.pair.prompt.id, item.failures[0]) for item in played.pairs if item.failures]
+    notes = (f"Lengths are in {played.length_unit}.",)
+    return Judged(tuple(judgements), (*played.unmatched, *missing), played.length_unit, notes)
 
 
 def _bounds(judged: Sequence[PlayedPair], dropped: Sequence[Dropped]) -> dict[str, float]:
@@ -189,7 +193,7 @@ def _extras(
 def _style(judged: Sequence[PlayedPair], judgements: Sequence[Judgement], *, seed: int, num_bootstrap: int) -> Any:
     lengths = np.array([item.policy_length for item in judgements], dtype=np.float64)
     others = np.array([item.opponent_length for item in judgements], dtype=np.float64)
-    texts = [(item.pair.policy.text, item.pair.opponent.text) for item in judged]
+    texts = [(item.pair.policy, item.pair.opponent) for item in judged]
     rows = style_differences([one for one, _ in texts], [other for _, other in texts], lengths, others)
     number = {name: place for place, name in enumerate(sorted({item.prompt_id for item in judgements}))}
     index = np.array([number[item.prompt_id] for item in judgements])

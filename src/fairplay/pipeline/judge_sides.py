@@ -1,0 +1,55 @@
+"""One side of what `fairplay judge` compares: a file of responses, and what its policy is called.
+
+Left out: judging (`judge_files.py`). Floor 7; no torch.
+"""
+
+from pathlib import Path
+
+from fairplay.data.reading import read_examples, read_responses
+from fairplay.data.rows import READERS, Row, read_rows
+from fairplay.errors import DataError
+from fairplay.pipeline.response_lines import group_of_line, read_lines
+from fairplay.records import Response, ResponseGroup
+
+COLUMN_MARK = "::"
+CHOSEN = "chosen"
+
+
+def read_side(source: str) -> tuple[ResponseGroup, ...]:
+    """The responses of one side.
+
+    Args:
+        source: `FILE` or `FILE::COLUMN`; `::chosen` takes the chosen responses of preference pairs.
+
+    Raises:
+        DataError: If there is no such file, or it holds no responses.
+    """
+    name, mark, column = source.partition(COLUMN_MARK)
+    path = Path(name).expanduser()
+    if not path.is_file():
+        raise DataError(f"{name}: no such file", hint="responses are in a file: json, jsonl or parquet")
+    if mark and column == CHOSEN:
+        examples = [example for example in read_examples(path).items if example.pairs]
+        return tuple(
+            ResponseGroup(example.prompt, (Response(example.responses[example.pairs[0][0]].text),))
+            for example in examples
+        )
+    if not mark and name.endswith(".jsonl"):
+        lines = read_lines(path)
+        if all("responses" in line.columns for line in lines):
+            return tuple(group_of_line(line) for line in lines)
+    return read_responses(path, column=column or "output").items
+
+
+def side_name(source: str) -> str:
+    """What a file says of who responded (`generator`), else the file's name."""
+    name, _, column = source.partition(COLUMN_MARK)
+    path = Path(name)
+    if column:
+        return f"{path.stem}::{column}"
+    if name.endswith(tuple(READERS)):
+        first = next(read_rows(path.expanduser()), None)
+        generator = first.columns.get("generator") if isinstance(first, Row) else None
+        if isinstance(generator, str) and generator:
+            return generator
+    return path.stem
