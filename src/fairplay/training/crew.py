@@ -8,7 +8,8 @@ what ranks do in it (`distributed.py`). Floor 5.
 import logging
 import os
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -62,13 +63,14 @@ def run_together(command: Callable[[], int]) -> int:
     _join()
     if not current_ranks().is_first:
         return _serve()
-    code = 1
     try:
         code = command()
-    finally:
-        if not _orders.is_in_task:
-            _orders.tell(code)
-            dist.destroy_process_group()
+    except BaseException:
+        with suppress(dist.DistError, RuntimeError):  # what stopped the command is the news, not who is gone besides
+            _dismiss(1)
+        raise
+    with _others_are_needed():
+        _dismiss(code)
     return code
 
 
@@ -86,17 +88,31 @@ def on_all_ranks(task: Callable[..., Result], arguments: Mapping[str, Any], *, o
     if current_ranks().size == 1:
         return task(**arguments, **own)
     _orders.is_in_task = True
-    _orders.tell((task, dict(arguments)))
-    try:
+    with _others_are_needed():
+        _orders.tell((task, dict(arguments)))
         result = task(**arguments, **own)
+    _orders.is_in_task = False
+    return result
+
+
+@contextmanager
+def _others_are_needed() -> Iterator[None]:
+    """A connection that is lost, as an error that says so."""
+    try:
+        yield
     except (dist.DistError, RuntimeError) as error:
         if isinstance(error, FairplayError) or not _is_lost_connection(error):
             raise
         raise ResourceError(
             "another process of this training failed", hint="its message says why; run the same command again to resume"
         ) from error
-    _orders.is_in_task = False
-    return result
+
+
+def _dismiss(code: int) -> None:
+    """Tell the others with which exit code to end, unless they are in the middle of a task."""
+    if not _orders.is_in_task:
+        _orders.tell(code)
+        dist.destroy_process_group()
 
 
 def _join() -> None:
