@@ -9,9 +9,11 @@ from fairplay.evaluation.injection import MARKERS, find_markers, scan_responses
 from fairplay.evaluation.judging import judge_groups
 from fairplay.evaluation.overlap import prompt_overlap
 from fairplay.evaluation.settings import CANARIES, EvaluationSettings
+from fairplay.evaluation.verdict_work import JudgeWorker
 from fairplay.oracles.kinds.rule import RuleSettings
 from fairplay.oracles.rule import RuleOracle
 from fairplay.records import Message, Prompt, Response, ResponseGroup
+from fairplay.storage.shards import HERE
 
 
 def asked(number, text=""):
@@ -25,6 +27,22 @@ def answered(*texts):
 SOUND = RuleOracle(lambda prompt, text: float(len(text)), identity="longer")
 REFUSER = RuleOracle(lambda prompt, text: 9.0 * ("sorry" in text), identity="likes refusals")
 OPPONENT = answered(*(f"A full response of some length, {number}." + "!" * (7 * number % 11) for number in range(40)))
+
+
+class Judging:
+    """Work with a judge of this process."""
+
+    asks_server = False
+
+    def __init__(self, judge):
+        self.judge = judge
+
+    def start(self):
+        return JudgeWorker(self.judge)
+
+
+def committed(judge, folder, stop=lambda: False):
+    return CommittedJudge(Judging(judge), folder, executor=HERE, num_at_once=4, should_stop=stop)
 
 
 def fared(judge, canary, policy=None):
@@ -145,13 +163,11 @@ def test_a_stopped_judging_goes_on_where_it_was_and_asks_nothing_twice(tmp_path)
     whole = judge_groups(rule, policy, OPPONENT[:20])
     calls.clear()
     answers = iter([False, False, True])
-    with pytest.raises(Preempted, match="8 verdicts are kept"):
-        judge_groups(
-            CommittedJudge(rule, tmp_path, num_at_once=4, should_stop=lambda: next(answers)), policy, OPPONENT[:20]
-        )
+    with pytest.raises(Preempted, match="after 8 of 20"):
+        judge_groups(committed(rule, tmp_path, lambda: next(answers)), policy, OPPONENT[:20])
     assert len(calls) == 16
     calls.clear()
-    again = CommittedJudge(rule, tmp_path, num_at_once=4, should_stop=lambda: False)
+    again = committed(rule, tmp_path)
     assert judge_groups(again, policy, OPPONENT[:20]) == whole
     assert len(calls) == 24
 
@@ -166,19 +182,17 @@ def test_a_verdict_that_failed_is_not_kept(tmp_path):
 
     rule = RuleOracle(score, identity="fails once")
     policy = answered(*("x" * number for number in range(8)))
-    first = judge_groups(CommittedJudge(rule, tmp_path, num_at_once=4, should_stop=lambda: False), policy, OPPONENT[:8])
+    first = judge_groups(committed(rule, tmp_path), policy, OPPONENT[:8])
     assert [item.id for item in first.dropped] == ["p3"]
     broken = False
-    again = judge_groups(CommittedJudge(rule, tmp_path, num_at_once=4, should_stop=lambda: False), policy, OPPONENT[:8])
+    again = judge_groups(committed(rule, tmp_path), policy, OPPONENT[:8])
     assert again == judge_groups(rule, policy, OPPONENT[:8])
 
 
 def test_another_response_is_another_question(tmp_path):
-    first = judge_groups(
-        CommittedJudge(SOUND, tmp_path, num_at_once=4, should_stop=lambda: False), OPPONENT[:4], OPPONENT[:4]
-    )
+    first = judge_groups(committed(SOUND, tmp_path), OPPONENT[:4], OPPONENT[:4])
     other = answered("", "", "", "")
-    judge = CommittedJudge(SOUND, tmp_path, num_at_once=4, should_stop=lambda: False)
+    judge = committed(SOUND, tmp_path)
     assert judge_groups(judge, other, OPPONENT[:4]) == judge_groups(SOUND, other, OPPONENT[:4]) != first
 
 
@@ -187,9 +201,7 @@ def test_a_judge_that_answers_another_question_is_refused(tmp_path):
         def pair_logits(self, groups):
             return super().pair_logits(groups)[::-1]
 
-    judge = CommittedJudge(
-        Confused(lambda prompt, text: 0.0, identity="c"), tmp_path, num_at_once=9, should_stop=lambda: False
-    )
+    judge = committed(Confused(lambda prompt, text: 0.0, identity="c"), tmp_path)
     with pytest.raises(DataError, match="other prompts than it was given"):
         judge.pair_logits(OPPONENT[:2])
 

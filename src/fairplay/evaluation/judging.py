@@ -4,15 +4,15 @@ Left out: statistics (`win_rates`), and the judges themselves (`oracles/`, met o
 """
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.special import expit
 
 from fairplay.errors import DataError
+from fairplay.evaluation.verdict_work import judge_or_isolate
 from fairplay.oracles.contract import PreferenceOracle
-from fairplay.progress import progress
 from fairplay.records import Dropped, Judgement, PreferenceGroup, Response, ResponseGroup
 
 logger = logging.getLogger(__name__)
@@ -20,8 +20,6 @@ logger = logging.getLogger(__name__)
 NO_POLICY = "no response by the policy"
 NO_OPPONENT = "no response by the opponent"
 JUDGE_FAILED = "judge failed"
-
-_PAIRS_AT_ONCE = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,34 +55,56 @@ class _Pair:
 
 
 def judge_groups(judge: PreferenceOracle, policy: Sequence[ResponseGroup], opponent: Sequence[ResponseGroup]) -> Judged:
-    """Judge the policy's sample s against the opponent's sample s on every prompt that both have.
+    """Judge one game; see `judge_games`."""
+    return judge_games(judge, [(policy, opponent)])[0]
+
+
+def judge_games(
+    judge: PreferenceOracle, games: Sequence[tuple[Sequence[ResponseGroup], Sequence[ResponseGroup]]]
+) -> list[Judged]:
+    """Judge the policy's sample s against the opponent's sample s on every prompt that both have, in several games.
 
     Identical texts are an exact tie, and the judge does not see them. Where the judge fails (a `DataError`, or a
     verdict that is not a finite number) the pair is dropped and counted, never a tie; the pairs that came with it are
-    judged without it.
+    judged without it. The judge is asked once, for the pairs of all games.
 
     Args:
         judge: Who judges; its logits divided by its temperature are log-odds.
-        policy: The policy's responses by prompt.
-        opponent: The opponent's responses by prompt, in any order.
+        games: The responses by prompt of a policy and of its opponent, each in any order.
 
     Returns:
-        The judgements, and each pair of samples that is missing, with its reason.
+        For each game the judgements, and each pair of samples that is missing, with its reason.
 
     Raises:
         DataError: If a prompt id is there twice on one side, stands for two different prompts, or the judge does not
             return one judged group for each.
     """
-    pairs, dropped = _match(_by_id(policy, "policy"), _by_id(opponent, "opponent"))
+    matched = [_match(_by_id(policy, "policy"), _by_id(opponent, "opponent")) for policy, opponent in games]
+    asked = [[pair for pair in pairs if not pair.same_text] for pairs, _ in matched]
+    groups = [pair.group() for pairs in asked for pair in pairs]
+    verdicts = iter(judge_or_isolate(judge, groups) if groups else ())
+    return [
+        _judged(judge, pairs, dropped, [next(verdicts) for _ in own])
+        for (pairs, dropped), own in zip(matched, asked, strict=True)
+    ]
+
+
+def _judged(
+    judge: PreferenceOracle,
+    pairs: Sequence[_Pair],
+    dropped: Sequence[Dropped],
+    verdicts: Sequence[PreferenceGroup | None],
+) -> Judged:
+    """One game from the verdicts on its pairs of different texts."""
     length_unit, lengths = _lengths(pairs)
-    verdicts, num_truncated = _ask(judge, [pair for pair in pairs if not pair.same_text])
     judgements, failed, remaining = [], [], iter(verdicts)
     for pair, (ours, theirs) in zip(pairs, lengths, strict=True):
-        verdict = (0.5, 0.5) if pair.same_text else next(remaining)
-        if verdict is None:
+        win_probs = (0.5, 0.5) if pair.same_text else _win_probs(next(remaining), judge)
+        if win_probs is None:
             failed.append(Dropped(pair.policy.prompt.id, JUDGE_FAILED))
         else:
-            judgements.append(Judgement(pair.policy.prompt.id, pair.sample, *verdict, ours, theirs))
+            judgements.append(Judgement(pair.policy.prompt.id, pair.sample, *win_probs, ours, theirs))
+    num_truncated = sum(one is not None and (any(one.truncated) or one.prompt_truncated) for one in verdicts)
     return Judged(tuple(judgements), (*dropped, *failed), length_unit, _notes(pairs, length_unit, num_truncated))
 
 
@@ -128,40 +148,11 @@ def _lengths(pairs: Sequence[_Pair]) -> tuple[str, list[tuple[int, int]]]:
     return "characters", [(len(pair.ours.text), len(pair.theirs.text)) for pair in pairs]
 
 
-def _ask(judge: PreferenceOracle, pairs: Sequence[_Pair]) -> tuple[list[tuple[float, float] | None], int]:
-    """Win probabilities (policy shown first, shown second) of each pair, None where the judge failed; texts cut."""
-    verdicts: list[tuple[float, float] | None] = []
-    num_truncated = 0
-    with progress("judging", len(pairs)) as bar:
-        for start in range(0, len(pairs), _PAIRS_AT_ONCE):
-            groups = [pair.group() for pair in pairs[start : start + _PAIRS_AT_ONCE]]
-            for judged in _judge_or_isolate(judge, groups):
-                verdicts.append(_win_probs(judged, judge.temperature) if judged is not None else None)
-                num_truncated += judged is not None and (any(judged.truncated) or judged.prompt_truncated)
-            bar.advance(len(groups))
-    return verdicts, num_truncated
-
-
-def _judge_or_isolate(judge: PreferenceOracle, groups: list[ResponseGroup]) -> Iterator[PreferenceGroup | None]:
-    try:
-        judged = judge.pair_logits(groups)
-    except DataError as error:
-        if len(groups) == 1:
-            logger.warning("judge %s failed on prompt %s: %s", judge.name, groups[0].prompt.id, error.message)
-            yield None
-            return
-        middle = len(groups) // 2
-        yield from _judge_or_isolate(judge, groups[:middle])
-        yield from _judge_or_isolate(judge, groups[middle:])
-        return
-    if [preferences.group.prompt.id for preferences in judged] != [group.prompt.id for group in groups]:
-        raise DataError(f"judge {judge.name} returned other prompts than it was given: {len(judged)} of {len(groups)}")
-    yield from judged
-
-
-def _win_probs(judged: PreferenceGroup, temperature: float) -> tuple[float, float] | None:
-    """P(policy wins) when shown first and when shown second; None where a logit is not a finite number."""
-    logits = np.array([judged.pair_logits[0][1], judged.pair_logits[1][0]], dtype=np.float64) / temperature
+def _win_probs(judged: PreferenceGroup | None, judge: PreferenceOracle) -> tuple[float, float] | None:
+    """P(policy wins) when shown first and when shown second; None where there is no verdict, or no finite logit."""
+    if judged is None:
+        return None
+    logits = np.array([judged.pair_logits[0][1], judged.pair_logits[1][0]], dtype=np.float64) / judge.temperature
     if not np.isfinite(logits).all():
         logger.warning("judge gave prompt %s no verdict, or one that is not a finite number", judged.group.prompt.id)
         return None

@@ -92,6 +92,9 @@ class EnsembleSettings(KindSettings):
     def num_readings(self, num_responses: int) -> int:
         return sum(member.num_readings(num_responses) for member in self.members)
 
+    def asks_server(self) -> bool:
+        return any(member.asks_server() for member in self.members)
+
 
 OracleSettings = SingleSettings | EnsembleSettings
 """The settings of an oracle; a settings file picks the class by `kind`, and takes that kind's keys only."""

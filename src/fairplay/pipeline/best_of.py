@@ -5,7 +5,7 @@ As the SPPO paper reports for PairRM, with n = 16. Policy and oracle are in memo
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,21 +13,21 @@ import numpy as np
 
 from fairplay.data.reading import read_prompts
 from fairplay.errors import SettingsError
+from fairplay.generation.response_work import Responder, ResponseWork
 from fairplay.generation.settings import GenerationSettings, decisive_settings
-from fairplay.generation.table import build_engine
 from fairplay.models.settings import ModelSettings
-from fairplay.oracles.contract import split_judged
+from fairplay.oracles.preference_work import NAME, TEMPERATURE, PreferenceWork, Ranker, facts_of
 from fairplay.oracles.settings import OracleSettings
 from fairplay.oracles.table import build_oracle
 from fairplay.pipeline.context import count_reasons
 from fairplay.pipeline.response_lines import line_of_group, write_lines
-from fairplay.pipeline.single_stages import SHARD_SIZE, generate_seeds, identity_of_oracle, shards_beside
+from fairplay.pipeline.single_stages import SHARD_SIZE, generate_seed_parts, identity_of_oracle, shards_beside
 from fairplay.preferences.win_matrix import group_logits, win_matrix
 from fairplay.preferences.win_rates import win_rates
 from fairplay.records import Dropped, PreferenceGroup, Prompt
 from fairplay.storage.digests import content_digest
 from fairplay.storage.settings_file import settings_document
-from fairplay.storage.shards import read_dropped, read_parts, run_sharded
+from fairplay.storage.shards import HERE, Executor, Facts, read_dropped, read_parts, run_sharded
 
 
 def best_of_file(
@@ -40,6 +40,7 @@ def best_of_file(
     loading: ModelSettings,
     seed: int,
     should_stop: Callable[[], bool],
+    executor: Executor = HERE,
 ) -> dict[str, Any]:
     """The best of `generation.num_responses` responses of a model to every prompt of a source, as JSON lines.
 
@@ -67,38 +68,69 @@ def best_of_file(
         "oracle": identity_of_oracle(oracle),
     }
     with shards_beside(output, decisive) as folder:
-        judge = build_oracle(oracle)
-        engine = build_engine(generation, model, loading)
-
-        def respond(prompts: Sequence[Prompt]) -> tuple[Sequence[PreferenceGroup], Sequence[Dropped]]:
-            generated = engine.respond(prompts, generate_seeds(prompts, generation.num_responses, seed))
-            judged, without_verdict = split_judged(judge.pair_logits(generated.groups))
-            return judged, [*generated.dropped, *without_verdict]
-
-        run_sharded(
+        responses = ResponseWork(model, generation, loading, generate_seed_parts(seed))
+        facts = run_sharded(
             folder,
             loaded.items,
-            respond,
+            BestOfWork(responses, PreferenceWork(oracle)),
             PreferenceGroup,
+            executor=executor,
             shard_size=SHARD_SIZE,
             description=f"{output.name}: best of {generation.num_responses}",
             should_stop=should_stop,
         )
-        engine.close()
         compared, dropped = read_parts(folder, PreferenceGroup), read_dropped(folder)
-        lines = [best_line(preferences, name=judge.name, temperature=judge.temperature) for preferences in compared]
+        facts = facts or facts_of(build_oracle(oracle))
+        name, temperature = str(facts[NAME]), float(facts[TEMPERATURE])
+        lines = [best_line(preferences, name=name, temperature=temperature) for preferences in compared]
         write_lines(output, lines)
     return {
         "format": loaded.format,
         "num_in": len(loaded.items) + len(loaded.dropped),
         "num_out": len(lines),
         "dropped": count_reasons([*loaded.dropped, *dropped]),
-        "oracle": judge.name,
+        "oracle": name,
         "best_of": generation.num_responses,
         "mean_win_rate": float(np.mean([line["best_of"]["win_rate"] for line in lines])) if lines else None,
         "tokens": sum(len(response.token_ids) for item in compared for response in item.group.responses),
         "output": str(output),
     }
+
+
+@dataclass(frozen=True)
+class BestOfWork:
+    """Responses to every prompt, compared at once."""
+
+    responses: ResponseWork
+    preferences: PreferenceWork
+
+    @property
+    def asks_server(self) -> bool:
+        return self.responses.asks_server or self.preferences.asks_server
+
+    def start(self) -> "BestOfWorker":
+        """Load oracle and policy."""
+        return BestOfWorker(self.preferences.start(), self.responses.start())
+
+
+class BestOfWorker:
+    """A worker with a policy and an oracle."""
+
+    def __init__(self, ranker: Ranker, responder: Responder) -> None:
+        self.ranker, self.responder = ranker, responder
+
+    @property
+    def facts(self) -> Facts:
+        return self.ranker.facts
+
+    def do(self, items: Sequence[Prompt]) -> tuple[Sequence[PreferenceGroup], Sequence[Dropped]]:
+        """Respond to the prompts of a shard, and compare the responses to each."""
+        groups, dropped = self.responder.do(items)
+        judged, without_verdict = self.ranker.do(groups)
+        return judged, [*dropped, *without_verdict]
+
+    def close(self) -> None:
+        self.responder.close()
 
 
 def best_line(preferences: PreferenceGroup, *, name: str, temperature: float) -> dict[str, Any]:

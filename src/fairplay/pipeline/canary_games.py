@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fairplay.evaluation.canaries import Canary, canary_groups, canary_result
-from fairplay.evaluation.judging import judge_groups
+from fairplay.evaluation.judging import judge_games
 from fairplay.evaluation.protocols.grade_canaries import GradedCanary
 from fairplay.evaluation.settings import SECOND_SAMPLE
 from fairplay.oracles.contract import PreferenceOracle
@@ -67,9 +67,9 @@ def play_canaries(
     """
     found: list[Canary] = []
     dropped: list[Dropped] = []
-    for canary in canaries:
-        policy = second_sample if canary == SECOND_SAMPLE else canary_groups(canary, opponent)
-        judged = judge_groups(judge, policy, opponent)
+    policies = [second_sample if canary == SECOND_SAMPLE else canary_groups(canary, opponent) for canary in canaries]
+    games = judge_games(judge, [(policy, opponent) for policy in policies])
+    for canary, judged in zip(canaries, games, strict=True):
         write_records(canary_path(folder, canary), list(judged.judgements), Judgement)
         found.append(canary_result(canary, judged, seed=seed, num_bootstrap=num_bootstrap))
         dropped += judged.dropped

@@ -5,22 +5,20 @@ Left out: the stages (`stages.py`, `evaluate_stage.py`). Floor 7.
 
 import gc
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 from fairplay.data.sources import Files, open_source
-from fairplay.generation.contract import Engine
-from fairplay.generation.table import build_engine
+from fairplay.generation.response_work import ResponseWork
 from fairplay.oracles.settings import OracleSettings
 from fairplay.oracles.source import Source
 from fairplay.oracles.table import oracle_identity
 from fairplay.pipeline.settings import RunSettings, TrainRunSettings
 from fairplay.records import Dropped, Prompt, ResponseGroup
-from fairplay.seeds import sample_seeds
 from fairplay.storage.digests import content_digest, sha256_file, sha256_value
 from fairplay.storage.run_directory import RunDirectory
-from fairplay.storage.shards import run_sharded
+from fairplay.storage.shards import HERE, Executor, run_sharded
 
 PROMPTS, RESPONSES, PREFERENCES, EXAMPLES, CHECKPOINT, EVALUATION, GAME, GATES = (
     "1-prompts",
@@ -42,11 +40,13 @@ class RunContext:
         run: Its folder.
         settings: Its settings.
         should_stop: Asked at every commit.
+        executor: Where shards are done.
     """
 
     run: RunDirectory
     settings: RunSettings
     should_stop: Callable[[], bool]
+    executor: Executor = HERE
     _digests: dict[str, str] = field(default_factory=dict)
 
     def digest(self, source: str) -> str:
@@ -107,33 +107,6 @@ def data_digest(source: str) -> str:
     return sha256_value(digests) if len(digests) > 1 else next(iter(digests.values()))
 
 
-class LazyEngine:
-    """Builds the engine when the first shard needs it, so that a finished stage loads no model."""
-
-    def __init__(self, context: RunContext, policy: str) -> None:
-        self.context, self.policy = context, policy
-        self.engine: Engine | None = None
-
-    def respond(
-        self, prompts: Sequence[Prompt], num_responses: int, *parts: str | int
-    ) -> tuple[list[ResponseGroup], list[Dropped]]:
-        """K responses to every prompt; the seeds of a prompt's samples are those of (run seed, *parts, prompt id)."""
-        if self.engine is None:
-            settings = self.context.settings
-            self.engine = build_engine(settings.generation, self.policy, settings.loading)
-        seed = self.context.settings.seed
-        seeds = [sample_seeds(num_responses, seed, *parts, prompt.id) for prompt in prompts]
-        generated = self.engine.respond(prompts, seeds)
-        return list(generated.groups), list(generated.dropped)
-
-    def close(self) -> None:
-        """Let go of the engine, so that its memory is free before anything else is loaded."""
-        if self.engine is not None:
-            self.engine.close()
-        self.engine = None
-        free_memory()
-
-
 def generate_parts(
     context: RunContext,
     folder: Path,
@@ -143,18 +116,23 @@ def generate_parts(
     num_responses: int,
     parts: tuple[str | int, ...],
 ) -> None:
-    """Fill `folder` with response groups, shard by shard; the engine's memory is free again afterwards."""
-    engine = LazyEngine(context, policy)
+    """Fill `folder` with response groups, shard by shard; the engine's memory is free again afterwards.
+
+    The seeds of a prompt's samples are those of (run seed, *parts, prompt id).
+    """
+    settings = context.settings
+    generation = replace(settings.generation, num_responses=num_responses)
     run_sharded(
         folder,
         prompts,
-        lambda shard: engine.respond(shard, num_responses, *parts),
+        ResponseWork(policy, generation, settings.loading, (settings.seed, *parts)),
         ResponseGroup,
-        shard_size=context.settings.shard_size,
+        executor=context.executor,
+        shard_size=settings.shard_size,
         description=f"{folder.parent.name}/{folder.name}: responses",
         should_stop=context.should_stop,
     )
-    engine.close()
+    free_memory()
 
 
 def free_memory() -> None:

@@ -12,12 +12,12 @@ from fairplay.data.reading import read_prompts
 from fairplay.errors import DataError
 from fairplay.evaluation.committed_judge import CommittedJudge
 from fairplay.evaluation.injection import scan_responses
-from fairplay.evaluation.judging import judge_groups
+from fairplay.evaluation.judging import judge_games
 from fairplay.evaluation.oracle_gap import oracle_gap
+from fairplay.evaluation.verdict_work import VerdictWork
 from fairplay.evaluation.win_rates import evaluate_judgements
 from fairplay.generation.settings import decisive_settings
 from fairplay.oracles.settings import OracleSettings
-from fairplay.oracles.table import build_oracle
 from fairplay.pipeline.context import EVALUATION, RunContext, count_reasons, free_memory, generate_parts
 from fairplay.records import Judgement, Prompt, Response, ResponseGroup
 from fairplay.seeds import stable_seed
@@ -78,14 +78,16 @@ def _compare(
     evaluation = context.settings.evaluation
     policy = read_parts(folder / RESPONSES_FOLDER, ResponseGroup)
     judge = CommittedJudge(
-        build_oracle(oracle),
+        VerdictWork(oracle),
         folder / KEPT_FOLDER / role,
+        executor=context.executor,
         num_at_once=context.settings.shard_size,
         should_stop=context.should_stop,
     )
+    opponents = opponents_of(context, iteration)
+    games = judge_games(judge, [(policy, held_out_responses(context, opponent)) for opponent in opponents.values()])
     results = []
-    for name, opponent in opponents_of(context, iteration).items():
-        judged = judge_groups(judge, policy, held_out_responses(context, opponent))
+    for name, judged in zip(opponents, games, strict=True):
         write_records(judgements_path(folder, name, role), list(judged.judgements), Judgement)
         result = evaluate_judgements(
             judged.judgements,

@@ -15,9 +15,8 @@ from fairplay.evaluation.checkpoint_game import checkpoint_game
 from fairplay.evaluation.columns import judgement_columns
 from fairplay.evaluation.committed_judge import CommittedJudge
 from fairplay.evaluation.joint_strengths import joint_strengths
-from fairplay.evaluation.judging import judge_groups
-from fairplay.oracles.contract import PreferenceOracle
-from fairplay.oracles.table import build_oracle
+from fairplay.evaluation.judging import judge_games
+from fairplay.evaluation.verdict_work import VerdictWork
 from fairplay.pipeline.context import EVALUATION, GAME, RunContext, count_reasons, free_memory
 from fairplay.pipeline.evaluate_stage import held_out_responses, judgements_path, opponents_of
 from fairplay.records import Dropped, Judgement
@@ -42,17 +41,8 @@ def game_stage(context: RunContext) -> Manifest:
     pairs = list(combinations(range(last + 1), 2))
 
     def fill(folder: Path) -> StageOutcome:
-        judge: list[PreferenceOracle] = []
-        games: dict[tuple[int, int], Sequence[Judgement]] = {}
-        dropped: list[Dropped] = []
-        for i, j in pairs:
-            games[i, j] = _played(context, i, j)
-            if not games[i, j]:
-                if not judge:
-                    judge.append(_committed_judge(context, folder))
-                games[i, j], missing = _play(context, judge[0], i, j, folder)
-                dropped += missing
-        judge.clear()
+        games = {(i, j): _played(context, i, j) for i, j in pairs}
+        dropped = _play(context, games, folder)
         shutil.rmtree(folder / KEPT_FOLDER, ignore_errors=True)
         free_memory()
         return StageOutcome(len(pairs), len(pairs), count_reasons(dropped), game_figures(context, games))
@@ -116,19 +106,22 @@ def _game_path(folder: Path, i: int, j: int) -> Path:
     return folder / f"judgements-{j}-{i}.parquet"
 
 
-def _committed_judge(context: RunContext, folder: Path) -> PreferenceOracle:
-    settings = context.settings
-    return CommittedJudge(
-        build_oracle(settings.evaluation.judge),
+def _play(context: RunContext, games: dict[tuple[int, int], Sequence[Judgement]], folder: Path) -> tuple[Dropped, ...]:
+    """Judge the games that have no verdicts yet; what is missing in them."""
+    missing = [pair for pair, judgements in games.items() if not judgements]
+    if not missing:
+        return ()
+    judge = CommittedJudge(
+        VerdictWork(context.settings.evaluation.judge),
         folder / KEPT_FOLDER,
-        num_at_once=settings.shard_size,
+        executor=context.executor,
+        num_at_once=context.settings.shard_size,
         should_stop=context.should_stop,
     )
-
-
-def _play(
-    context: RunContext, judge: PreferenceOracle, i: int, j: int, folder: Path
-) -> tuple[tuple[Judgement, ...], tuple[Dropped, ...]]:
-    judged = judge_groups(judge, held_out_responses(context, j), held_out_responses(context, i))
-    write_records(_game_path(folder, i, j), list(judged.judgements), Judgement)
-    return judged.judgements, judged.dropped
+    sides = [(held_out_responses(context, j), held_out_responses(context, i)) for i, j in missing]
+    dropped: list[Dropped] = []
+    for pair, judged in zip(missing, judge_games(judge, sides), strict=True):
+        write_records(_game_path(folder, *pair), list(judged.judgements), Judgement)
+        games[pair] = judged.judgements
+        dropped += judged.dropped
+    return tuple(dropped)

@@ -11,7 +11,7 @@ from typing import Any
 from fairplay.evaluation.committed_judge import CommittedJudge
 from fairplay.evaluation.overlap import prompt_overlap
 from fairplay.evaluation.settings import SECOND_SAMPLE
-from fairplay.oracles.table import build_oracle
+from fairplay.evaluation.verdict_work import VerdictWork
 from fairplay.pipeline.canary_games import CanaryGames, first_responses, play_canaries, tell_alarms
 from fairplay.pipeline.context import EVALUATION, GATES, RunContext, count_reasons, free_memory, generate_parts
 from fairplay.pipeline.evaluate_stage import held_out_prompts, held_out_responses
@@ -81,7 +81,11 @@ def _canaries(context: RunContext, folder: Path) -> CanaryGames:
         )
     kept = folder / ".verdicts"
     judge = CommittedJudge(
-        build_oracle(evaluation.judge), kept, num_at_once=settings.shard_size, should_stop=context.should_stop
+        VerdictWork(evaluation.judge),
+        kept,
+        executor=context.executor,
+        num_at_once=settings.shard_size,
+        should_stop=context.should_stop,
     )
     games = play_canaries(
         judge,

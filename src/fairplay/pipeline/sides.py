@@ -11,15 +11,13 @@ from fairplay.data.reading import read_responses
 from fairplay.data.rows import READERS
 from fairplay.errors import DataError, SettingsError
 from fairplay.evaluation.judging import Judged
-from fairplay.generation.contract import Engine
+from fairplay.generation.response_work import ResponseWork
 from fairplay.generation.settings import GenerationSettings
-from fairplay.generation.table import build_engine
 from fairplay.models.settings import ModelSettings
 from fairplay.pipeline.response_lines import group_of_line, read_lines
 from fairplay.records import Dropped, Prompt, ResponseGroup
-from fairplay.seeds import sample_seeds
 from fairplay.storage.digests import content_digest, sha256_file
-from fairplay.storage.shards import part_path, read_dropped, read_parts, run_sharded
+from fairplay.storage.shards import Executor, part_path, read_dropped, read_parts, run_sharded
 from fairplay.storage.tables import write_records
 
 COLUMN_MARK = "::"
@@ -50,12 +48,14 @@ class Responding:
         loading: How they are loaded.
         seed: Every sample's seed is a hash that begins with it.
         should_stop: Asked at every commit.
+        executor: Where they do.
     """
 
     generation: GenerationSettings
     loading: ModelSettings
     seed: int
     should_stop: Callable[[], bool]
+    executor: Executor
 
 
 def is_recorded(source: str) -> bool:
@@ -117,27 +117,16 @@ def fill_side(source: str, folder: Path, role: str, prompts: Sequence[Prompt], r
         return side
     if not prompts:
         raise SettingsError(f"{source}: a model needs prompts to respond to", hint="name them with --prompts")
-    engines: list[Engine] = []
-
-    def respond(shard: Sequence[Prompt]) -> tuple[Sequence[ResponseGroup], Sequence[Dropped]]:
-        if not engines:
-            engines.append(build_engine(responding.generation, source, responding.loading))
-        number = responding.generation.num_responses
-        seeds = [sample_seeds(number, responding.seed, "evaluate", role, prompt.id) for prompt in shard]
-        generated = engines[0].respond(shard, seeds)
-        return generated.groups, generated.dropped
-
     run_sharded(
         folder,
         prompts,
-        respond,
+        ResponseWork(source, responding.generation, responding.loading, (responding.seed, "evaluate", role)),
         ResponseGroup,
+        executor=responding.executor,
         shard_size=SHARD_SIZE,
         description=f"responses of the {role}",
         should_stop=responding.should_stop,
     )
-    for engine in engines:
-        engine.close()
     return Side(tuple(read_parts(folder, ResponseGroup)), unanswered=tuple(read_dropped(folder)))
 
 

@@ -17,12 +17,13 @@ from fairplay.evaluation.committed_judge import CommittedJudge
 from fairplay.evaluation.injection import scan_responses
 from fairplay.evaluation.judging import judge_groups
 from fairplay.evaluation.settings import CANARIES, MIN_BOOTSTRAP, SECOND_SAMPLE, check_canaries, check_judge
+from fairplay.evaluation.verdict_work import VerdictWork
 from fairplay.evaluation.win_rates import evaluate_judgements
 from fairplay.generation.settings import GenerationSettings
 from fairplay.models.settings import ModelSettings
 from fairplay.oracles.contract import PreferenceOracle
 from fairplay.oracles.settings import OracleSettings
-from fairplay.oracles.table import build_oracle, oracle_identity
+from fairplay.oracles.table import oracle_identity
 from fairplay.pipeline.canary_games import (
     ONE_RESPONSE,
     CanaryGames,
@@ -47,6 +48,7 @@ from fairplay.seeds import stable_seed
 from fairplay.storage.manifest import Manifest, stage_fingerprint
 from fairplay.storage.run_directory import RunDirectory, Stage, StageOutcome
 from fairplay.storage.settings_file import settings_document, without
+from fairplay.storage.shards import HERE, Executor
 from fairplay.storage.tables import write_records
 
 logger = logging.getLogger(__name__)
@@ -100,7 +102,12 @@ class Task:
 
 
 def evaluate_sides(
-    task: Task, settings: ComparisonSettings, out: Path | None, *, should_stop: Callable[[], bool] = lambda: False
+    task: Task,
+    settings: ComparisonSettings,
+    out: Path | None,
+    *,
+    should_stop: Callable[[], bool] = lambda: False,
+    executor: Executor = HERE,
 ) -> tuple[dict[str, Any], Path]:
     """Win rate of one side against the other, both presentation orders, with intervals; the judge tried by canaries.
 
@@ -110,6 +117,7 @@ def evaluate_sides(
         out: The folder for responses, verdicts and results; None names one by the hash of all that decides them, so
             that the same call again goes on there.
         should_stop: Asked at every commit.
+        executor: Where models respond and judge.
 
     Returns:
         The comparison as `results.json` in the folder has it, and the folder.
@@ -123,7 +131,7 @@ def evaluate_sides(
     run = RunDirectory(out or _default_folder(stage))
     document = {**asdict(task), **settings_document(settings)}
     with run.open(document, identity=_identity):
-        manifest = run.run_stage(stage, lambda folder: _fill(folder, task, settings, should_stop))
+        manifest = run.run_stage(stage, lambda folder: _fill(folder, task, settings, should_stop, executor))
         told = comparison_document(task.policy, manifest)
         write_results(run.path, told)
     return told, run.path
@@ -159,13 +167,19 @@ def _default_folder(stage: Stage) -> Path:
     return Path("runs") / f"evaluate-{fingerprint[:10]}"
 
 
-def _fill(folder: Path, task: Task, settings: ComparisonSettings, should_stop: Callable[[], bool]) -> StageOutcome:
+def _fill(
+    folder: Path, task: Task, settings: ComparisonSettings, should_stop: Callable[[], bool], executor: Executor
+) -> StageOutcome:
     prompts, unread = _asked(task)
-    responding = Responding(settings.generation, settings.loading, task.seed, should_stop)
+    responding = Responding(settings.generation, settings.loading, task.seed, should_stop, executor)
     ours = fill_side(task.policy, folder / POLICY, POLICY, prompts, responding)
     theirs = fill_side(task.opponent, folder / OPPONENT, OPPONENT, prompts, responding)
     judge = CommittedJudge(
-        build_oracle(settings.judge), folder / _KEPT_FOLDER, num_at_once=_SHARE, should_stop=should_stop
+        VerdictWork(settings.judge),
+        folder / _KEPT_FOLDER,
+        executor=executor,
+        num_at_once=_SHARE,
+        should_stop=should_stop,
     )
     judged = judge_groups(judge, ours.groups, theirs.groups)
     missing = not_judged(judged, ours, theirs, num_samples=settings.generation.num_responses)

@@ -15,10 +15,10 @@ from typing import Any
 from fairplay.data.reading import read_prompts
 from fairplay.data.writing import write_examples
 from fairplay.errors import DataError, SettingsError
+from fairplay.generation.response_work import ResponseWork
 from fairplay.generation.settings import GenerationSettings, decisive_settings
-from fairplay.generation.table import build_engine
 from fairplay.models.settings import ModelSettings
-from fairplay.oracles.contract import split_judged
+from fairplay.oracles.preference_work import NAME, TEMPERATURE, PreferenceWork, facts_of
 from fairplay.oracles.settings import OracleSettings
 from fairplay.oracles.table import build_oracle, oracle_identity
 from fairplay.pipeline.context import count_reasons
@@ -36,13 +36,12 @@ from fairplay.preferences.selection import select_examples
 from fairplay.preferences.settings import SelectionSettings
 from fairplay.preferences.win_matrix import group_logits, win_matrix
 from fairplay.preferences.win_rates import win_rates
-from fairplay.records import Dropped, PreferenceGroup, Prompt, ResponseGroup
-from fairplay.seeds import sample_seeds
+from fairplay.records import PreferenceGroup, ResponseGroup
 from fairplay.storage.atomic import disk_errors, write_atomic
 from fairplay.storage.digests import content_digest
 from fairplay.storage.locking import LOCK_NAME, lock
 from fairplay.storage.settings_file import settings_difference, settings_document
-from fairplay.storage.shards import part_path, read_dropped, read_parts, run_sharded
+from fairplay.storage.shards import HERE, Executor, part_path, read_dropped, read_parts, run_sharded
 
 logger = logging.getLogger(__name__)
 SHARD_SIZE = 64  # prompts that are committed together; a kill loses at most these
@@ -58,6 +57,7 @@ def generate_file(
     loading: ModelSettings,
     seed: int,
     should_stop: Callable[[], bool],
+    executor: Executor = HERE,
 ) -> dict[str, Any]:
     """K responses of a model to every prompt of a source, as JSON lines.
 
@@ -76,22 +76,16 @@ def generate_file(
         "seed": seed,
     }
     with shards_beside(output, decisive) as folder:
-        engine = build_engine(generation, model, loading)
-
-        def respond(prompts: Sequence[Prompt]) -> tuple[Sequence[ResponseGroup], Sequence[Dropped]]:
-            generated = engine.respond(prompts, generate_seeds(prompts, generation.num_responses, seed))
-            return generated.groups, generated.dropped
-
         run_sharded(
             folder,
             loaded.items,
-            respond,
+            ResponseWork(model, generation, loading, generate_seed_parts(seed)),
             ResponseGroup,
+            executor=executor,
             shard_size=SHARD_SIZE,
             description=f"{output.name}: responses",
             should_stop=should_stop,
         )
-        engine.close()
         groups, dropped = read_parts(folder, ResponseGroup), read_dropped(folder)
         write_lines(output, map(line_of_group, groups))
     responses = [response for group in groups for response in group.responses]
@@ -106,9 +100,9 @@ def generate_file(
     }
 
 
-def generate_seeds(prompts: Sequence[Prompt], number: int, seed: int) -> list[list[int]]:
-    """The seeds of each prompt's samples in `fairplay generate`, whatever becomes of them."""
-    return [sample_seeds(number, seed, "generate", prompt.id) for prompt in prompts]
+def generate_seed_parts(seed: int) -> tuple[str | int, ...]:
+    """What decides the seeds of samples in `fairplay generate` besides the prompt, whatever becomes of them."""
+    return (seed, "generate")
 
 
 def rank_file(
@@ -119,6 +113,7 @@ def rank_file(
     rule: str,
     opponents: str,
     should_stop: Callable[[], bool],
+    executor: Executor = HERE,
 ) -> dict[str, Any]:
     """Let an oracle compare every pair of responses of every line.
 
@@ -134,6 +129,7 @@ def rank_file(
         rule: How pair logits become win probabilities, a name in `preferences.settings.RULES`.
         opponents: Against whom a win rate is taken, a name in `preferences.settings.OPPONENTS`.
         should_stop: Asked at every commit.
+        executor: Where it is done.
 
     Returns:
         Counts, and the audit of the preferences.
@@ -148,23 +144,25 @@ def rank_file(
         if len(group.responses) < 2:
             raise DataError(f"{line.where}: 1 response, nothing to compare it with", hint="generate 2 or more a prompt")
     make_parent(output)
-    judge = build_oracle(oracle)
     with shards_beside(output, {"lines": content_digest(str(source)), "oracle": identity_of_oracle(oracle)}) as folder:
-        run_sharded(
+        facts = run_sharded(
             folder,
             groups,
-            lambda shard: split_judged(judge.pair_logits(shard)),
+            PreferenceWork(oracle),
             PreferenceGroup,
+            executor=executor,
             shard_size=SHARD_SIZE,
             description=f"{output.name}: preferences",
             should_stop=should_stop,
         )
         compared, dropped = read_parts(folder, PreferenceGroup), read_dropped(folder)
-        said = {"oracle": judge.name, "temperature": judge.temperature}
-        verdicts = (_verdict(group, judge.temperature, rule, opponents) for group in compared)
+        facts = facts or facts_of(build_oracle(oracle))
+        temperature = float(facts[TEMPERATURE])
+        said = {"oracle": facts[NAME], "temperature": temperature}
+        verdicts = (_verdict(group, temperature, rule, opponents) for group in compared)
         kept = _lines_of(compared, lines, groups)
         write_lines(output, ({**line.columns, **said, **own} for line, own in zip(kept, verdicts, strict=True)))
-    audit = audit_preferences(compared, temperature=judge.temperature)
+    audit = audit_preferences(compared, temperature=temperature)
     counts = {"num_in": len(lines), "num_out": len(compared), "dropped": count_reasons(dropped)}
     return {**counts, "audit": audit, "output": str(output)}
 
@@ -272,7 +270,9 @@ def _forget_stale(folder: Path, decisive: Mapping[str, Any]) -> None:
         logger.warning("%s: shards of an earlier call are made anew: %s", folder, changed)
     with disk_errors(folder):
         for path in folder.iterdir():
-            if path.name != LOCK_NAME:
+            if path.is_dir():
+                shutil.rmtree(path)
+            elif path.name != LOCK_NAME:
                 path.unlink()
     write_atomic(marker, json.dumps(wanted))
 

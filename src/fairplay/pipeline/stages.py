@@ -14,7 +14,7 @@ from fairplay.errors import DataError
 from fairplay.generation.settings import decisive_settings
 from fairplay.models.settings import ModelSettings
 from fairplay.objectives.table import build_objective
-from fairplay.oracles.contract import PreferenceOracle, split_judged
+from fairplay.oracles.preference_work import TEMPERATURE, PreferenceWork, facts_of
 from fairplay.oracles.table import build_oracle
 from fairplay.pipeline.context import (
     EXAMPLES,
@@ -170,24 +170,17 @@ def preferences_stage(context: RunContext, iteration: int) -> Manifest:
 
     def fill(folder: Path) -> StageOutcome:
         groups = read_parts(folder_in, ResponseGroup)
-        oracle: list[PreferenceOracle] = []
-
-        def compare(shard: Sequence[ResponseGroup]) -> tuple[list[PreferenceGroup], list[Dropped]]:
-            if not oracle:
-                oracle.append(build_oracle(settings.oracle))
-            return split_judged(oracle[0].pair_logits(shard))
-
-        run_sharded(
+        facts = run_sharded(
             folder,
             groups,
-            compare,
+            PreferenceWork(settings.oracle),
             PreferenceGroup,
+            executor=context.executor,
             shard_size=settings.shard_size,
             description=f"iteration {iteration}: preferences",
             should_stop=context.should_stop,
         )
-        temperature = (oracle[0] if oracle else build_oracle(settings.oracle)).temperature
-        oracle.clear()
+        temperature = (facts or facts_of(build_oracle(settings.oracle)))[TEMPERATURE]
         free_memory()
         compared = read_parts(folder, PreferenceGroup)
         audit = audit_preferences(compared, temperature=temperature)

@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from fairplay.generation.contract import Engine
 from fairplay.generation.settings import GenerationSettings
 from fairplay.generation.table import build_engine
 from fairplay.preferences.reliability_intervals import share_interval
@@ -34,7 +35,7 @@ from fairplay.starter.settings import StarterSettings
 from fairplay.starter.tasks import task_of
 from fairplay.storage.atomic import write_atomic
 from fairplay.storage.settings_file import settings_document
-from fairplay.storage.shards import read_parts, run_sharded
+from fairplay.storage.shards import HERE, Facts, read_parts, run_sharded
 from fairplay.training.oracle_pairs import different_pairs, split_pairs
 from fairplay.training.oracle_settings import OracleTrainingSettings
 from fairplay.training.oracle_training import train_oracle
@@ -164,22 +165,13 @@ def _annotated_pairs(
     seed = stable_seed(seed, "annotated")
     prompts = draw_prompts(settings.num_annotated_prompts, seed=seed, excluded=excluded)
     samples = starter.folder / WORK_NAME / "samples"
-    engine = build_engine(
-        GenerationSettings(num_responses=settings.num_sampled_responses, max_new_tokens=MAX_NEW_TOKENS),
-        str(starter.policy),
-        CPU,
-    )
-
-    def respond(shard: Sequence[Prompt]) -> tuple[Sequence[ResponseGroup], Sequence[Dropped]]:
-        numbers = range(settings.num_sampled_responses)
-        generated = engine.respond(shard, [[stable_seed(seed, prompt.id, k) for k in numbers] for prompt in shard])
-        return generated.groups, generated.dropped
-
+    generation = GenerationSettings(num_responses=settings.num_sampled_responses, max_new_tokens=MAX_NEW_TOKENS)
     run_sharded(
         samples,
         prompts,
-        respond,
+        _Samples(str(starter.policy), generation, seed),
         ResponseGroup,
+        executor=HERE,
         shard_size=PROMPTS_PER_SHARD,
         description="starter: responses to compare",
         should_stop=should_stop,
@@ -190,6 +182,32 @@ def _annotated_pairs(
         count, love = settings.num_pairs_per_prompt, settings.length_love
         pairs += annotate(group.prompt, texts, num_pairs=count, length_love=love, seed=seed)
     return pairs
+
+
+class _Samples:
+    """Work: samples for the annotators. Their seeds are of an older kind than `sample_seeds`, so that worlds stay."""
+
+    asks_server = False
+
+    def __init__(self, policy: str, generation: GenerationSettings, seed: int) -> None:
+        self.policy, self.generation, self.seed = policy, generation, seed
+
+    def start(self) -> "_Sampler":
+        return _Sampler(build_engine(self.generation, self.policy, CPU), self.generation.num_responses, self.seed)
+
+
+class _Sampler:
+    def __init__(self, engine: Engine, number: int, seed: int) -> None:
+        self.engine, self.number, self.seed = engine, number, seed
+        self.facts: Facts = {}
+
+    def do(self, items: Sequence[Prompt]) -> tuple[Sequence[ResponseGroup], Sequence[Dropped]]:
+        seeds = [[stable_seed(self.seed, prompt.id, k) for k in range(self.number)] for prompt in items]
+        generated = self.engine.respond(items, seeds)
+        return generated.groups, generated.dropped
+
+    def close(self) -> None:
+        self.engine.close()
 
 
 def _corpus_texts(prompt: Prompt, settings: StarterSettings, seed: int) -> list[str]:

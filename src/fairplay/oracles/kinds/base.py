@@ -77,6 +77,10 @@ class KindSettings(ABC):
         """Ordered pairs of a prompt on which it gives a verdict of its own."""
         return num_responses * (num_responses - 1)
 
+    def asks_server(self) -> bool:
+        """Whether its verdicts come from a server."""
+        return False
+
     def needs(self, key: str) -> None:
         """Refuse a setting that is empty.
 

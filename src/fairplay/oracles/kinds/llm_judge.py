@@ -54,6 +54,9 @@ class LlmJudgeSettings(KindSettings):
         """The template's file: its wording decides, whatever it is called."""
         return {"template": Source(str(template_path(self.template)))}
 
+    def asks_server(self) -> bool:
+        return True
+
     def idle_keys(self) -> Collection[str]:
         """Patience and cost; and the address, where `server.identity` says what is asked."""
         address = ("server.base_url",) if self.server.identity else ()
