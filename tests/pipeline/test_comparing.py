@@ -11,7 +11,7 @@ from fairplay.evaluation.differences import accuracy_difference, verdict_differe
 from fairplay.evaluation.paired_tests import holm
 from fairplay.oracles.kinds.rule import RuleSettings
 from fairplay.pipeline.comparing import CompareSettings, compare
-from fairplay.pipeline.pair_accuracy import PairMargin
+from fairplay.pipeline.margins import PairMargin
 from fairplay.pipeline.single_evaluation import ComparisonSettings, Task, evaluate_sides
 from fairplay.records import Judgement
 from fairplay.storage.tables import write_records

@@ -24,8 +24,8 @@ def register(app: typer.Typer) -> None:
 
 def compare(
     sources: list[str] = typer.Argument(
-        help="Two or more: a run (its last iterate), RUN@ITERATION, a folder of `fairplay evaluate`, or a file of "
-        "verdicts or margins. Each is compared with the first."
+        help="Two or more: a run (its last iterate), RUN@ITERATION, an offline training (@0: before it), a folder of "
+        "`fairplay evaluate` or `fairplay judge`, or a file of verdicts or margins. Each is compared with the first."
     ),
     opponent: str = typer.Option("start", "--opponent", help="Of runs: against whom their iterates were judged."),
     role: str = typer.Option("judge", "--role", help="Of runs: whose verdicts, judge or oracle."),
@@ -52,7 +52,7 @@ def compare(
 
 
 def verify(
-    folder: Path = typer.Argument(help="The folder of a finished run, or of `fairplay evaluate`."),
+    folder: Path = typer.Argument(help="The folder of a run, a training, `fairplay evaluate` or `fairplay judge`."),
     output: Format = FORMAT,
 ) -> None:
     """Recompute every headline number from the raw verdicts and check every file's hash; exit code 3 on a mismatch."""
@@ -82,6 +82,12 @@ def difference_page(one: Mapping[str, Any]) -> None:
         rows.append(("length-controlled", *_ends(found, "lc_win_rate"), points, "", ""))
         rows.append(("mean length", f"{found['length_before']:.1f}", f"{found['length_after']:.1f}", "", "", ""))
         counted.append(("prompts", found["counts"]))
+    if found := one["ratings"]:
+        change = found["rating_change"]
+        points = f"{change['difference']:+.2f} [{change['difference_ci'][0]:+.2f}, {change['difference_ci'][1]:+.2f}]"
+        ends = (_grade(found, "rating_before"), _grade(found, "rating_after"))
+        rows.append(("grade", *ends, points, f"{change['p_value']:.4f}", f"{change['p_value_holm']:.4f}"))
+        counted.append(("questions", found["counts"]))
     for kind, found in one["accuracies"].items():
         rows.append((f"accuracy by {MARGINS[kind]}", *_ends(found, "accuracy"), *_change(found["accuracy_change"])))
         counted.append((f"pairs by {MARGINS[kind]}", found["counts"]))
@@ -95,6 +101,11 @@ def difference_page(one: Mapping[str, Any]) -> None:
 
 def _ends(one: Mapping[str, Any], key: str) -> tuple[str, str]:
     return rate(one[f"{key}_before"], one[f"{key}_before_ci"]), rate(one[f"{key}_after"], one[f"{key}_after_ci"])
+
+
+def _grade(one: Mapping[str, Any], key: str) -> str:
+    low, high = one[f"{key}_ci"]
+    return f"{one[key]:.2f} [{low:.2f}, {high:.2f}]"
 
 
 def _points(value: float, interval: tuple[float, float]) -> str:

@@ -4,7 +4,7 @@ Left out: which evaluations are compared (the pipeline), the tests themselves (`
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,6 +74,71 @@ class AccuracyDifference:
     accuracy_after: Interval
     accuracy_change: PairedDifference
     counts: OutcomeCounts
+
+
+@dataclass(frozen=True, slots=True)
+class RatingDifference:
+    """Two policies' grades of one judge on the same questions; the test flips whole questions.
+
+    Attributes:
+        rating_before, rating_after: Mean grades over questions.
+        rating_change: Second minus first, in grades.
+        counts: By the mean grade of each question.
+    """
+
+    rating_before: Interval
+    rating_after: Interval
+    rating_change: PairedDifference
+    counts: OutcomeCounts
+
+
+def rating_difference(
+    before: Mapping[str, float],
+    after: Mapping[str, float],
+    *,
+    questions: Mapping[str, str],
+    limits: tuple[float, float],
+    seed: int,
+    num_bootstrap: int,
+) -> RatingDifference:
+    """Compare two policies by the grades of the same answers.
+
+    Args:
+        before, after: Answer (a question's turn) -> grade; the same answers.
+        questions: Answer -> its question.
+        limits: The lowest and the highest grade.
+        seed: Seed of resamples and flips.
+        num_bootstrap: Resamples of the questions.
+
+    Raises:
+        DataError: If the answers are not the same, or there are none.
+    """
+    if before.keys() != after.keys():
+        raise DataError("the two gradings have not the same answers")
+    names, (low, high) = sorted(before), limits
+    numbers = {question: number for number, question in enumerate(dict.fromkeys(questions[name] for name in names))}
+    index = np.array([numbers[questions[name]] for name in names], dtype=np.int64)
+    shares = [
+        (np.bincount(index, weights=[side[name] for name in names]) / np.bincount(index) - low) / (high - low)
+        for side in (before, after)
+    ]
+    change = paired_difference(*shares, seed=seed, num_bootstrap=num_bootstrap)
+    means = [mean_interval(side, centre=0.5, limit=0.5, seed=seed, num_bootstrap=num_bootstrap) for side in shares]
+    width = high - low
+    return RatingDifference(
+        rating_before=_scaled(means[0], width, low),
+        rating_after=_scaled(means[1], width, low),
+        rating_change=replace(
+            change,
+            difference=_scaled(change.difference, width, 0.0),
+            minimum_detectable_gap=width * change.minimum_detectable_gap,
+        ),
+        counts=_counts(np.round(shares[1] - shares[0], 12)),
+    )
+
+
+def _scaled(interval: Interval, width: float, start: float) -> Interval:
+    return Interval(*(start + width * value for value in (interval.value, interval.low, interval.high)))
 
 
 def verdict_difference(

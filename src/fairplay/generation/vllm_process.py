@@ -48,22 +48,30 @@ def on_cpu() -> bool:
     return bool(current_platform.is_cpu())
 
 
-def check_device(device: str) -> None:
+def check_device(device: str, setting: str = "loading.device") -> None:
     """Refuse a device that this build of vLLM would not use.
+
+    Args:
+        device: What is asked for; empty leaves it to vLLM.
+        setting: What asks for it.
 
     Raises:
         SettingsError: If there is such a wish.
     """
     if device not in ("", "cpu" if on_cpu() else "cuda"):
         raise SettingsError(
-            f"loading.device: vLLM can't be put on `{device}` from here",
+            f"{setting}: vLLM can't be put on `{device}` from here",
             hint="leave it empty: the build of vLLM decides between GPU and CPU, CUDA_VISIBLE_DEVICES which GPU",
         )
 
 
 @contextmanager
-def refusals(model: str) -> Iterator[None]:
+def refusals(model: str, instead: str = "generation.engine=transformers") -> Iterator[None]:
     """What vLLM raises when it can't run a model, as an error of ours.
+
+    Args:
+        model: What it was to run.
+        instead: What to use where it can't.
 
     Raises:
         ResourceError: If it says that memory does not suffice.
@@ -80,9 +88,7 @@ def refusals(model: str) -> Iterator[None]:
                 f"{model}: vLLM has too little memory: {line}",
                 hint="lower generation.max_prompt_length, max_new_tokens or batch_size, or use more GPUs",
             ) from error
-        raise DataError(
-            f"{model}: vLLM can't run this model here: {line}", hint="use generation.engine=transformers"
-        ) from error
+        raise DataError(f"{model}: vLLM can't run this model here: {line}", hint=f"use {instead}") from error
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from fairplay.evaluation.paired_tests import holm
 from fairplay.evaluation.preference_accuracy import compare_preference_accuracy
 from fairplay.objectives.table import build_objective
 from fairplay.pipeline.context import CHECKPOINT, EXAMPLES, RunContext, count_reasons, free_memory
+from fairplay.pipeline.margins import AFTER_NAME, BEFORE_NAME, MARGINS, write_margins
 from fairplay.pipeline.settings import RunSettings, TrainRunSettings, split_objective
 from fairplay.pipeline.stages import EXAMPLES_NAME, HELD_OUT_NAME
 from fairplay.records import TrainingExample
@@ -32,7 +33,6 @@ TRAINING_LOGS = (
     "tensorboard",
     "wandb_id.txt",
 )
-MARGINS = ("logps", "mean_logps", "implicit_rewards")
 
 
 def checkpoint_stage(context: RunContext, iteration: int) -> Manifest:
@@ -112,11 +112,14 @@ def train_stage(
         summary = on_all_ranks(train, arguments, own={"should_stop": should_stop})
         free_memory()
         dropped = count_reasons(summary.dropped)
+        pairs = summary.held_out
+        for name, margins in ((BEFORE_NAME, pairs.before), (AFTER_NAME, pairs.after)) if pairs.example_ids else ():
+            write_margins(folder / name, pairs.example_ids, margins)
         results = {
             "steps": summary.steps,
             "first_loss": summary.first_loss,
             "last_loss": summary.last_loss,
-            "held_out": held_out_results(summary.held_out, settings.seed),
+            "held_out": held_out_results(pairs, settings.seed),
         }
         num_in = summary.examples + len(summary.dropped)
         return StageOutcome(num_in, summary.examples, dropped, results, summary.tokens, logs=TRAINING_LOGS)

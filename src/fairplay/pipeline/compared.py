@@ -5,24 +5,32 @@ Left out: comparing (`comparing.py`). Floor 7. Whatever lies in a finished stage
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from fairplay.errors import DataError
+from fairplay.evaluation.protocols.scores import as_judged
 from fairplay.lookup import nearest_hint
-from fairplay.pipeline.checkpoint_stage import MARGINS
-from fairplay.pipeline.context import EVALUATION
+from fairplay.pipeline.context import CHECKPOINT, EVALUATION, EXAMPLES
 from fairplay.pipeline.evaluate_stage import RESPONSES_FOLDER, judgements_path
-from fairplay.pipeline.pair_accuracy import MARGINS_NAME, PairMargin
+from fairplay.pipeline.judged_folder import KINDS as JUDGED
+from fairplay.pipeline.judged_folder import damaged_files, read_games, read_grades
+from fairplay.pipeline.margins import AFTER_NAME, BEFORE_NAME, MARGINS_NAME, PLACE_MARK, read_margins
 from fairplay.pipeline.results import read_results
 from fairplay.pipeline.single_evaluation import JUDGEMENTS_NAME, POLICY
-from fairplay.records import Judgement, ResponseGroup
+from fairplay.pipeline.stages import HELD_OUT_NAME
+from fairplay.records import Judgement, ResponseGroup, TrainingExample
+from fairplay.storage.digests import sha256_value
 from fairplay.storage.manifest import Manifest, refuse_damage
 from fairplay.storage.run_directory import RunDirectory
 from fairplay.storage.shards import read_parts
 from fairplay.storage.tables import read_records
 
 ITERATION_MARK = "@"
+VERDICTS, RATINGS, MARGINS = "verdicts", "ratings", "margins"
+_NOT_ASKED = ("base_url", "template", "seed")
+"""Of what a judge was asked: places, and draws that decide orders and intervals alone."""
 
 
 @dataclass(frozen=True)
@@ -31,27 +39,38 @@ class Compared:
 
     Attributes:
         title: What it is called.
-        judgements: Verdicts; empty where margins are compared.
+        judgements: Verdicts; empty where something else is compared.
         margins: Kind of margin -> pair -> margin.
+        ratings: Answer (`question#turn`) -> grade.
         judge: Kind and identity of the judge.
+        asked: What else decides what the judge was asked, and how it was read.
         opponent: Against whom the policy was judged.
         opponent_content: What identifies the opponent's responses.
-        texts: Prompt id -> the prompt's text.
+        texts: Prompt (or pair) -> its text.
     """
 
     title: str
     judgements: Sequence[Judgement] = ()
     margins: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    ratings: Mapping[str, float] = field(default_factory=dict)
     judge: str = ""
+    asked: Mapping[str, Any] = field(default_factory=dict)
     opponent: str = ""
     opponent_content: str = ""
     texts: Mapping[str, str] = field(default_factory=dict)
 
     @property
+    def kind(self) -> str:
+        """What is compared."""
+        return VERDICTS if self.judgements else RATINGS if self.ratings else MARGINS
+
+    @property
     def units(self) -> frozenset[str]:
-        """The prompts, or the pairs."""
-        if self.judgements:
+        """The prompts, the answers, or the pairs."""
+        if self.kind == VERDICTS:
             return frozenset(one.prompt_id for one in self.judgements)
+        if self.kind == RATINGS:
+            return frozenset(self.ratings)
         return frozenset(pair for pairs in self.margins.values() for pair in pairs)
 
 
@@ -59,8 +78,8 @@ def find_compared(source: str, opponent: str, role: str) -> Compared:
     """Read one side.
 
     Args:
-        source: A run (its last iterate), `RUN@ITERATION`, the folder of `fairplay evaluate`, or a file of verdicts or
-            of margins.
+        source: A run (its last iterate), `RUN@ITERATION`, an offline training (`@0`: before it), the folder of
+            `fairplay evaluate` or `fairplay judge`, or a file of verdicts or of margins.
         opponent: For a run: against whom its iterate was judged.
         role: For a run: by whom.
 
@@ -75,13 +94,17 @@ def find_compared(source: str, opponent: str, role: str) -> Compared:
     folder = Path(name).expanduser() if is_numbered else path
     if not folder.is_dir():
         raise DataError(f"{source}: no such folder or file", hint="a run, RUN@ITERATION, an evaluation, or a file")
-    results = read_results(folder, ("run", "comparison", "accuracy"))
+    results = read_results(folder, ("run", "comparison", "accuracy", "training", *JUDGED))
+    if results["kind"] in JUDGED:
+        return _of_judging(source, folder, results)
+    if results["kind"] == "training":
+        return _of_training(source, folder, int(iteration) if is_numbered else 1)
     if results["kind"] == "run":
         last = results["iterations"][-1]["iteration"]
         return _of_run(source, folder, int(iteration) if is_numbered else last, opponent, role)
     stage, manifest = _stage(folder, 1)
     if results["kind"] == "accuracy":
-        return Compared(source, margins=_margins(stage / MARGINS_NAME))
+        return Compared(source, margins=read_margins(stage / MARGINS_NAME))
     return Compared(
         source,
         judgements=read_records(stage / JUDGEMENTS_NAME, Judgement),
@@ -111,6 +134,60 @@ def _of_run(source: str, run: Path, iteration: int, opponent: str, role: str) ->
     )
 
 
+def _of_judging(source: str, folder: Path, results: Mapping[str, Any]) -> Compared:
+    """A folder of `fairplay judge`; prompts are known by what was asked, as there."""
+    damaged = [f"{name} {told}" for name, told in damaged_files(folder, results).items() if told]
+    if damaged:
+        raise DataError(f"{folder}: {', '.join(damaged)}", hint="run `fairplay judge` on this folder again")
+    asked = {key: value for key, value in results["asked"].items() if key not in _NOT_ASKED}
+    if results["kind"] == "grading":
+        grades = [item for item in read_grades(folder) if item.rating is not None]
+        ratings = {f"{item.question.id}{PLACE_MARK}{item.turn + 1}": item.rating or 0.0 for item in grades}
+        return Compared(source, ratings=ratings, judge=results["judge"], asked=asked)
+    played = read_games(folder, results)
+    names = {item.pair.prompt.id: _prompt_name(item.pair.prompt.messages[0].content) for item in played.pairs}
+    theirs = sorted([names[item.pair.prompt.id], item.pair.opponent] for item in played.pairs)
+    return Compared(
+        source,
+        judgements=[replace(one, prompt_id=names[one.prompt_id]) for one in as_judged(played).judgements],
+        judge=results["comparison"]["judge"],
+        asked=asked,
+        opponent=results["comparison"]["opponent"],
+        opponent_content=sha256_value(theirs),
+    )
+
+
+def _prompt_name(text: str) -> str:
+    """A prompt's beginning, and the hash of all of it."""
+    return f"{' '.join(text.split())[:40]} ({sha256_value(text)[:12]})"
+
+
+def _of_training(source: str, folder: Path, iteration: int) -> Compared:
+    """An offline training's held-out pairs: after it, or at 0 before it."""
+    run = RunDirectory(folder)
+    stage, examples = run.folder(1, CHECKPOINT), run.folder(1, EXAMPLES)
+    for part, place in ((CHECKPOINT, stage), (EXAMPLES, examples)):
+        refuse_damage(place, run.manifest(1, part))
+    name = (BEFORE_NAME, AFTER_NAME)[min(iteration, 1)]
+    if not (stage / name).is_file():
+        raise DataError(
+            f"{source}: its margins on held-out pairs were not kept",
+            hint="train with --held-out or --num-held-out; older releases kept none",
+        )
+    pairs = read_records(examples / HELD_OUT_NAME, TrainingExample)
+    texts = {
+        f"{example.id}{PLACE_MARK}{place}": json.dumps(
+            [
+                [[message.role, message.content] for message in example.prompt.messages],
+                *(example.responses[side].text for side in sides),
+            ]
+        )
+        for example in pairs
+        for place, sides in enumerate(example.pairs)
+    }
+    return Compared(source, margins=read_margins(stage / name), texts=texts)
+
+
 def _stage(folder: Path, iteration: int) -> tuple[Path, Manifest]:
     run = RunDirectory(folder)
     manifest = run.manifest(iteration, EVALUATION)
@@ -123,15 +200,9 @@ def _of_file(source: str, path: Path) -> Compared:
         return Compared(source, judgements=read_records(path, Judgement))
     except DataError as not_verdicts:
         try:
-            return Compared(source, margins=_margins(path))
+            return Compared(source, margins=read_margins(path))
         except DataError:
             raise not_verdicts from None
-
-
-def _margins(path: Path) -> dict[str, dict[str, float]]:
-    rows = read_records(path, PairMargin)
-    found = {kind: {row.pair: getattr(row, kind) for row in rows} for kind in MARGINS}
-    return {kind: pairs for kind, pairs in found.items() if None not in pairs.values()}
 
 
 def _texts(folder: Path) -> dict[str, str]:

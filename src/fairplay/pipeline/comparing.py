@@ -8,14 +8,17 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from fairplay.errors import DataError, SettingsError
-from fairplay.evaluation.differences import accuracy_difference, verdict_difference
+from fairplay.evaluation.differences import accuracy_difference, rating_difference, verdict_difference
 from fairplay.evaluation.paired_tests import holm
+from fairplay.evaluation.protocols.mt_bench import HIGHEST, LOWEST
 from fairplay.evaluation.settings import MIN_BOOTSTRAP
-from fairplay.pipeline.compared import Compared, find_compared
+from fairplay.pipeline.compared import MARGINS, RATINGS, VERDICTS, Compared, find_compared
+from fairplay.pipeline.margins import example_of
 from fairplay.pipeline.results import titled, with_intervals
 from fairplay.seeds import stable_seed
 
 _NAMED = 5
+_UNITS = {VERDICTS: "prompts", RATINGS: "answers", MARGINS: "pairs"}
 
 
 @dataclass(frozen=True)
@@ -47,8 +50,7 @@ def compare(sources: Sequence[str], settings: CompareSettings) -> dict[str, Any]
     """Compare each evaluation with the first one.
 
     Args:
-        sources: Two or more: a run (its last iterate), `RUN@ITERATION`, the folder of an evaluation, or a file of
-            verdicts or of margins.
+        sources: Two or more, see `find_compared`.
         settings: How.
 
     Returns:
@@ -76,7 +78,8 @@ def compare(sources: Sequence[str], settings: CompareSettings) -> dict[str, Any]
 def _changes(one: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Everything in a comparison that was tested."""
     verdicts = [one["verdicts"]["win_rate_change"]] if one["verdicts"] else []
-    return [*verdicts, *(found["accuracy_change"] for found in one["accuracies"].values())]
+    ratings = [one["ratings"]["rating_change"]] if one["ratings"] else []
+    return [*verdicts, *ratings, *(found["accuracy_change"] for found in one["accuracies"].values())]
 
 
 def _compare(first: Compared, other: Compared, settings: CompareSettings) -> dict[str, Any]:
@@ -84,13 +87,23 @@ def _compare(first: Compared, other: Compared, settings: CompareSettings) -> dic
     seed = stable_seed(settings.seed, "compare")
     verdicts: dict[str, Any] = {}
     accuracies: dict[str, Any] = {}
-    if first.judgements:
+    ratings: dict[str, Any] = {}
+    if first.kind == VERDICTS:
         sides = [[one for one in side.judgements if one.prompt_id in common] for side in (first, other)]
         verdicts = asdict(verdict_difference(*sides, seed=seed, num_bootstrap=settings.num_bootstrap))
+    if first.kind == RATINGS:
+        graded = [{answer: side.ratings[answer] for answer in common} for side in (first, other)]
+        told = rating_difference(
+            *graded,
+            questions={answer: example_of(answer) for answer in common},
+            limits=(LOWEST, HIGHEST),
+            seed=seed,
+            num_bootstrap=settings.num_bootstrap,
+        )
+        ratings = asdict(told)
     for kind in [kind for kind in first.margins if kind in other.margins]:
         margins = [{pair: side.margins[kind][pair] for pair in common} for side in (first, other)]
-        told = accuracy_difference(*margins, seed=seed, num_bootstrap=settings.num_bootstrap)
-        accuracies[kind] = asdict(told)
+        accuracies[kind] = asdict(accuracy_difference(*margins, seed=seed, num_bootstrap=settings.num_bootstrap))
     return {
         "before": first.title,
         "after": other.title,
@@ -100,6 +113,7 @@ def _compare(first: Compared, other: Compared, settings: CompareSettings) -> dic
         "only_before": len(first.units) - len(common),
         "only_after": len(other.units) - len(common),
         "verdicts": with_intervals(verdicts),
+        "ratings": with_intervals(ratings),
         "accuracies": with_intervals(accuracies),
         "notes": _notes(first, other),
     }
@@ -118,7 +132,7 @@ def _common(first: Compared, other: Compared, settings: CompareSettings) -> froz
         if only
     ]
     if told and not settings.intersection:
-        what = "prompts" if first.judgements else "pairs"
+        what = _UNITS[first.kind]
         raise DataError(
             f"not the same {what}: {'; '.join(told)}",
             hint=f"--intersection compares the {len(common)} {what} that both have",
@@ -126,15 +140,15 @@ def _common(first: Compared, other: Compared, settings: CompareSettings) -> froz
     changed = sorted(unit for unit in common if first.texts.get(unit, "") != other.texts.get(unit, ""))
     if first.texts and other.texts and changed:
         raise DataError(
-            f"{len(changed)} prompts have one id and two texts ({', '.join(changed[:_NAMED])}, ...)",
-            hint="these are other prompts, not the same ones",
+            f"{len(changed)} {_UNITS[first.kind]} have one id and two texts ({', '.join(changed[:_NAMED])}, ...)",
+            hint=f"these are other {_UNITS[first.kind]}, not the same ones",
         )
     return common
 
 
 def _check_alike(first: Compared, other: Compared) -> None:
-    if bool(first.judgements) != bool(other.judgements):
-        raise SettingsError(f"{first.title} and {other.title}: verdicts can't be compared with margins of pairs")
+    if first.kind != other.kind:
+        raise SettingsError(f"{first.title} and {other.title}: {first.kind} can't be compared with {other.kind}")
     for what in ("judge", "opponent"):
         one, another = getattr(first, what), getattr(other, what)
         if one and another and one != another:
@@ -142,7 +156,14 @@ def _check_alike(first: Compared, other: Compared) -> None:
                 f"{first.title} and {other.title} have two {what}s: {one} and {another}",
                 hint=f"a difference means something for one {what} only; evaluate both by the same one",
             )
-    if not first.judgements and not set(first.margins) & set(other.margins):
+    unlike = sorted(key for key in first.asked if key in other.asked and first.asked[key] != other.asked[key])
+    if unlike:
+        told = [f"{key}: {first.asked[key]} and {other.asked[key]}" for key in unlike]
+        raise DataError(
+            f"{first.title} and {other.title}: the judge was asked in two ways ({'; '.join(told)})",
+            hint="judge one of them again as the other one",
+        )
+    if first.kind == MARGINS and not set(first.margins) & set(other.margins):
         raise DataError(f"{first.title} and {other.title} have no kind of margin in common")
 
 
@@ -152,6 +173,6 @@ def _notes(first: Compared, other: Compared) -> list[str]:
         notes.append(
             "The two met different responses of the opponent: the difference holds the noise of its sampling, too."
         )
-    if first.judgements and not (first.judge and other.judge):
+    if first.kind == VERDICTS and not (first.judge and other.judge):
         notes.append("A file of verdicts does not say who judged; whether both had one judge was not checked.")
     return notes

@@ -128,12 +128,12 @@ def judge_files(
             played = play(games.matched, judge, **asking)
             accounting = judge.client.accounting()
         names = (side_name(task.outputs), side_name(task.baseline), judge_name(task.protocol, judge))
-        told = protocol_document(
+        figures = judging_figures(
             games.protocol,
             played,
             names=names,
             orders=games.orders,
-            seed=stable_seed(task.seed, "bootstrap"),
+            seed=task.seed,
             num_bootstrap=settings.num_bootstrap,
             alarms=tried.alarms,
         )
@@ -143,22 +143,44 @@ def judge_files(
         }
         for name, lines in rows.items():
             write_atomic(folder / name, json.dumps(lines, indent=1) + "\n")
-        result = comparison({"role": "judge", "length_unit": told.pop("length_unit"), **told.pop("result")})
         document = titled(
             "judging",
             {
                 "protocol": protocol_told(task.protocol),
                 "asked": asked_document(judge, settings.judge, orders=games.orders, seed=task.seed),
                 "num_bootstrap": settings.num_bootstrap,
-                **with_intervals(told),
+                **figures,
                 "gates": _gates(games, tried) | gate,
                 "account": account_document(accounting),
-                "comparison": result,
                 "files": {name: sha256_file(folder / name) for name in rows},
             },
         )
         write_results(folder, document)
     return document
+
+
+def judging_figures(
+    protocol: Protocol,
+    played: Played,
+    *,
+    names: tuple[str, str, str],
+    orders: str,
+    seed: int,
+    num_bootstrap: int,
+    alarms: Sequence[str],
+) -> dict[str, Any]:
+    """All figures as `results.json` has them; arguments are those of `protocol_document`, the seed the task's."""
+    told = protocol_document(
+        protocol,
+        played,
+        names=names,
+        orders=orders,
+        seed=stable_seed(seed, "bootstrap"),
+        num_bootstrap=num_bootstrap,
+        alarms=alarms,
+    )
+    result = comparison({"role": "judge", "length_unit": told.pop("length_unit"), **told.pop("result")})
+    return {**with_intervals(told), "comparison": result}
 
 
 def estimate_files(task: Task, settings: JudgeFilesSettings, folder: Path) -> dict[str, Any]:

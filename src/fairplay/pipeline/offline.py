@@ -15,7 +15,7 @@ from fairplay.models.loading import check_source
 from fairplay.objectives.table import build_objective
 from fairplay.pipeline.checkpoint_stage import anchor_source, train_stage
 from fairplay.pipeline.context import CHECKPOINT, EXAMPLES, count_reasons, data_digest
-from fairplay.pipeline.results import titled, with_intervals
+from fairplay.pipeline.results import titled, with_intervals, write_results
 from fairplay.pipeline.settings import MAY_CHANGE, TrainRunSettings, split_objective
 from fairplay.pipeline.stages import EXAMPLES_NAME, HELD_OUT_NAME, prompt_text
 from fairplay.records import Dropped, TrainingExample
@@ -201,13 +201,22 @@ def train_offline(
             digest=content_digest,
             should_stop=should_stop,
         )
+        document = training_document(run, settings, data, read, trained)
+        write_results(run.path, document)
+    return document
+
+
+def training_document(
+    run: RunDirectory, settings: TrainRunSettings, data: OfflineData, read: Manifest, trained: Manifest
+) -> dict[str, Any]:
+    """An offline training as `results.json` has it, from its finished stages."""
+    counts = {"num_in": read.num_in, "num_out": read.num_out, "dropped": read.dropped}
+    told = {"num_in": trained.num_in, "num_out": trained.num_out, "dropped": trained.dropped}
     document = {
         "name": settings.name,
         "objective": settings.objective,
-        "data": {"source": data.source, "num_in": read.num_in, "num_out": read.num_out, "dropped": read.dropped}
-        | read.results,
-        "training": {"num_in": trained.num_in, "num_out": trained.num_out, "dropped": trained.dropped}
-        | with_intervals(trained.results),
+        "data": {"source": data.source} | counts | read.results,
+        "training": told | with_intervals(trained.results),
         "model": str(run.folder(1, CHECKPOINT) / "model"),
     }
     return titled("training", document)

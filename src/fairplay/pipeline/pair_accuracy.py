@@ -15,8 +15,8 @@ from fairplay.evaluation.preference_accuracy import preference_accuracy
 from fairplay.models.encoding import encode_examples
 from fairplay.models.loading import load_policy
 from fairplay.models.settings import ModelSettings
-from fairplay.pipeline.checkpoint_stage import MARGINS
 from fairplay.pipeline.context import EVALUATION, count_reasons, data_digest
+from fairplay.pipeline.margins import MARGINS, MARGINS_NAME, write_margins
 from fairplay.pipeline.results import titled, with_intervals, write_results
 from fairplay.pipeline.sides import is_recorded
 from fairplay.records import Dropped
@@ -24,13 +24,11 @@ from fairplay.storage.digests import content_digest
 from fairplay.storage.manifest import Manifest, stage_fingerprint
 from fairplay.storage.run_directory import RunDirectory, Stage, StageOutcome
 from fairplay.storage.settings_file import settings_document
-from fairplay.storage.tables import write_records
 from fairplay.training.held_out import held_out_margins
 from fairplay.training.plan import longest_row
 from fairplay.training.reading import Reading
 from fairplay.training.reference import Scorer
 
-MARGINS_NAME = "margins.parquet"
 NO_PAIRS = "no pairs"
 
 
@@ -53,22 +51,6 @@ class AccuracySettings:
         for name in ("max_length", "max_prompt_length", "batch_size"):
             if getattr(self, name) < 1:
                 raise SettingsError(f"{name}: {getattr(self, name)} is less than 1")
-
-
-@dataclass(frozen=True, slots=True)
-class PairMargin:
-    """How far one pair's chosen response is above the rejected one; see `PreferenceAccuracy`.
-
-    Attributes:
-        pair: The example's id, `#`, and its place among the example's pairs; intervals take examples whole.
-        logps, mean_logps: By summed log-prob, and per token; nats.
-        implicit_rewards: Against the reference; None without one.
-    """
-
-    pair: str
-    logps: float
-    mean_logps: float
-    implicit_rewards: float | None
 
 
 def evaluate_pairs(
@@ -150,12 +132,9 @@ def _fill(
         anchor = load_policy(reference, settings.loading).model.train(False)
         other = scorer.token_logps(anchor, encoded.examples, "reference log-probs")
     margins = held_out_margins(encoded.examples, own, other)
-    names = [f"{one.example.id}#{place}" for one in encoded.examples for place, _ in enumerate(one.example.pairs)]
-    rewards = margins.implicit_rewards.tolist() if reference else [None] * len(names)
-    columns = zip(names, margins.logps.tolist(), margins.mean_logps.tolist(), rewards, strict=True)
-    write_records(folder / MARGINS_NAME, [PairMargin(*row) for row in columns], PairMargin)
+    examples = [one.example.id for one in encoded.examples for _ in one.example.pairs]  # pairs of one are one prompt's
+    write_margins(folder / MARGINS_NAME, examples, margins, has_reference=bool(reference))
     kinds = MARGINS if reference else MARGINS[:2]
-    examples = [name.rpartition("#")[0] for name in names]  # pairs of one example are one prompt's
     accuracies = {kind: asdict(preference_accuracy(getattr(margins, kind), examples)) for kind in kinds}
     num_in = len(loaded.items) + len(loaded.dropped)
     return StageOutcome(num_in, len(encoded.examples), dropped, {"format": loaded.format, **accuracies})

@@ -4,14 +4,12 @@ Left out: what is made of the differences (`verifying.py`). Floor 7. Nothing is 
 loaded, no judge is asked.
 """
 
-import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from fairplay.errors import DataError, FairplayError
 from fairplay.evaluation.canaries import canary_result
 from fairplay.evaluation.injection import scan_responses
 from fairplay.evaluation.judging import Judged
@@ -19,12 +17,14 @@ from fairplay.evaluation.overlap import prompt_overlap
 from fairplay.evaluation.preference_accuracy import preference_accuracy
 from fairplay.evaluation.win_rates import evaluate_judgements
 from fairplay.pipeline.canary_games import canary_path
-from fairplay.pipeline.checkpoint_stage import MARGINS
 from fairplay.pipeline.context import CHECKPOINT, EVALUATION, GAME, GATES, RunContext
 from fairplay.pipeline.evaluate_stage import RESPONSES_FOLDER, held_out_prompts, judgements_path, oracle_gaps
+from fairplay.pipeline.findings import Finding, compute_again, written_results
 from fairplay.pipeline.game_stage import game_figures, kept_games
-from fairplay.pipeline.pair_accuracy import MARGINS_NAME, PairMargin, accuracy_document
-from fairplay.pipeline.results import RESULTS_NAME, run_results
+from fairplay.pipeline.margins import MARGINS, MARGINS_NAME, example_of, read_margins
+from fairplay.pipeline.pair_accuracy import accuracy_document
+from fairplay.pipeline.recomputing_training import recomputed_training
+from fairplay.pipeline.results import run_results
 from fairplay.pipeline.settings import RunSettings
 from fairplay.pipeline.single_evaluation import JUDGEMENTS_NAME, OPPONENT, POLICY, comparison_document
 from fairplay.pipeline.stages import training_prompts
@@ -41,23 +41,6 @@ _NOT_FIGURES = frozenset({"notes", "role", "length_unit"})
 Manifests = Mapping[tuple[int, str], Manifest]
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """What was computed again.
-
-    Attributes:
-        what: What it is about, with its place in the run.
-        stored: What is written.
-        follows: What follows from responses and verdicts.
-        fault: Why nothing follows; empty where something does.
-    """
-
-    what: str
-    stored: Any = None
-    follows: Any = None
-    fault: str = ""
-
-
 def recomputed(folder: Path, manifests: Manifests) -> Iterator[Finding]:
     """Everything that can be computed again in a run, or in a folder of `fairplay evaluate`.
 
@@ -70,25 +53,10 @@ def recomputed(folder: Path, manifests: Manifests) -> Iterator[Finding]:
         kind = _accuracy if "data" in document else _comparison
         if (1, EVALUATION) in manifests:
             yield from kind(folder, document, manifests[1, EVALUATION])
-    elif "data" not in document:  # an offline training has no verdicts
+    elif "data" in document:
+        yield from recomputed_training(folder, document, manifests)
+    else:
         yield from _run(folder, document, manifests)
-
-
-def _again(what: str, stored: Callable[[], Any], follows: Callable[[], Any]) -> Finding:
-    try:
-        return Finding(what, stored(), follows())
-    except FairplayError as fault:
-        return Finding(what, fault=fault.message)
-    except (KeyError, TypeError, ValueError) as fault:  # figures that are not what they should be
-        return Finding(what, fault=f"{type(fault).__name__}: {fault}")
-
-
-def _written(folder: Path) -> Any:
-    path = folder / RESULTS_NAME
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: can't read it ({error})") from error
 
 
 def _run(folder: Path, document: Mapping[str, Any], manifests: Manifests) -> Iterator[Finding]:
@@ -101,19 +69,19 @@ def _run(folder: Path, document: Mapping[str, Any], manifests: Manifests) -> Ite
         elif stage == GATES:
             yield from _gates(context, place, manifest)
         elif stage == GAME:
-            yield _again(
+            yield compute_again(
                 f"{place}: all checkpoints against each other",
                 partial(dict, manifest.results),
                 lambda: game_figures(context, kept_games(context)),
             )
         elif stage == CHECKPOINT:
             yield Finding(f"{place}: objective", manifest.settings["objective"], settings.objective)
-    yield _again("results.json", lambda: _written(folder), lambda: run_results(context))
+    yield compute_again("results.json", lambda: written_results(folder), lambda: run_results(context))
 
 
 def _evaluation(context: RunContext, iteration: int, place: str, manifest: Manifest) -> Iterator[Finding]:
     folder, results = context.run.folder(iteration, EVALUATION), manifest.results
-    yield _again(
+    yield compute_again(
         f"{place}: responses",
         lambda: {key: results[key] for key in ("lengths", "num_cut_at_length", "markers") if key in results},
         lambda: _responses(read_parts(folder / RESPONSES_FOLDER, ResponseGroup), "markers" in results),
@@ -124,7 +92,7 @@ def _evaluation(context: RunContext, iteration: int, place: str, manifest: Manif
         what = f"{place}: win rate against {stored['opponent']} by the {stored['role']}"
         yield _judged(what, path, stored, seed=seed, num_bootstrap=number)
     if iteration > 0:
-        yield _again(
+        yield compute_again(
             f"{place}: oracle minus judge",
             lambda: results["oracle_gaps"],
             lambda: oracle_gaps(context, iteration, folder),
@@ -156,7 +124,7 @@ def _judged(what: str, path: Path, stored: Mapping[str, Any], *, seed: int, num_
         )
         return {key: value for key, value in asdict(result).items() if key in figures}
 
-    return _again(what, lambda: figures, follows)
+    return compute_again(what, lambda: figures, follows)
 
 
 def _dropped(counts: Mapping[str, int]) -> tuple[Dropped, ...]:
@@ -167,7 +135,7 @@ def _gates(context: RunContext, place: str, manifest: Manifest) -> Iterator[Find
     folder = context.run.folder(0, GATES)
     seed, number = stable_seed(context.settings.seed, "bootstrap"), int(manifest.settings["num_bootstrap"])
     yield from _canaries(folder, place, manifest.results["canaries"], seed=seed, num_bootstrap=number)
-    found = _again(
+    found = compute_again(
         f"{place}: overlap of prompts",
         lambda: manifest.results["overlap"],
         lambda: asdict(prompt_overlap(training_prompts(context)[0], held_out_prompts(context))),
@@ -181,7 +149,7 @@ def _canaries(
 ) -> Iterator[Finding]:
     for stored in canaries:
         follows = partial(_canary, folder, stored, seed=seed, num_bootstrap=num_bootstrap)
-        yield _again(f"{place}: canary {stored['canary']}", partial(dict, stored), follows)
+        yield compute_again(f"{place}: canary {stored['canary']}", partial(dict, stored), follows)
 
 
 def _canary(folder: Path, stored: Mapping[str, Any], *, seed: int, num_bootstrap: int) -> dict[str, Any]:
@@ -196,12 +164,14 @@ def _comparison(folder: Path, document: Mapping[str, Any], manifest: Manifest) -
     place = f"iteration-1/{EVALUATION}"
     yield _judged(f"{place}: win rate", stage / JUDGEMENTS_NAME, results["evaluation"], seed=seed, num_bootstrap=number)
     yield from _canaries(stage, place, results["canaries"], seed=seed, num_bootstrap=number)
-    yield _again(
+    yield compute_again(
         f"{place}: markers",
         lambda: results["markers"],
         lambda: {side: asdict(scan_responses(read_parts(stage / side, ResponseGroup))) for side in (POLICY, OPPONENT)},
     )
-    yield _again("results.json", lambda: _written(folder), lambda: comparison_document(str(document[POLICY]), manifest))
+    yield compute_again(
+        "results.json", lambda: written_results(folder), lambda: comparison_document(str(document[POLICY]), manifest)
+    )
 
 
 def _accuracy(folder: Path, document: Mapping[str, Any], manifest: Manifest) -> Iterator[Finding]:
@@ -209,15 +179,17 @@ def _accuracy(folder: Path, document: Mapping[str, Any], manifest: Manifest) -> 
     kinds = [kind for kind in MARGINS if kind in manifest.results]
 
     def follows() -> dict[str, Any]:
-        rows = read_records(stage / MARGINS_NAME, PairMargin)
-        examples = [row.pair.rpartition("#")[0] for row in rows]
-        return {kind: asdict(preference_accuracy([getattr(row, kind) for row in rows], examples)) for kind in kinds}
+        found = read_margins(stage / MARGINS_NAME)
+        return {
+            kind: asdict(preference_accuracy(list(found[kind].values()), list(map(example_of, found[kind]))))
+            for kind in kinds
+        }
 
-    yield _again(
+    yield compute_again(
         f"iteration-1/{EVALUATION}: accuracy", lambda: {kind: manifest.results[kind] for kind in kinds}, follows
     )
-    yield _again(
+    yield compute_again(
         "results.json",
-        lambda: _written(folder),
+        lambda: written_results(folder),
         lambda: accuracy_document(str(document[POLICY]), str(document["data"]), manifest),
     )

@@ -5,7 +5,7 @@ is asked.
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from math import isclose
 from pathlib import Path
@@ -13,8 +13,12 @@ from typing import Any
 
 from fairplay.errors import DataError
 from fairplay.pipeline.context import CHECKPOINT, EVALUATION, EXAMPLES, GAME, GATES, PREFERENCES, PROMPTS, RESPONSES
-from fairplay.pipeline.recomputing import Finding, Manifests, recomputed
-from fairplay.pipeline.results import titled
+from fairplay.pipeline.findings import Finding
+from fairplay.pipeline.judged_folder import KINDS as JUDGED
+from fairplay.pipeline.judged_folder import damaged_files
+from fairplay.pipeline.recomputing import Manifests, recomputed
+from fairplay.pipeline.recomputing_judged import recomputed_judged
+from fairplay.pipeline.results import RESULTS_NAME, read_results, titled
 from fairplay.storage.manifest import MANIFEST_NAME, Manifest, read_manifest, verify_files
 from fairplay.storage.run_directory import SETTINGS_NAME
 
@@ -48,7 +52,7 @@ class Check:
 
 
 def verify(folder: Path) -> dict[str, Any]:
-    """Check a run, or a folder of `fairplay evaluate`.
+    """Check a run, an offline training, or a folder of `fairplay evaluate` or `fairplay judge`.
 
     Args:
         folder: Its folder.
@@ -59,6 +63,10 @@ def verify(folder: Path) -> dict[str, Any]:
     Raises:
         DataError: If there is no finished stage in the folder.
     """
+    if (kind := _kind(folder)) in JUDGED:
+        results = read_results(folder, (kind,))
+        files = [Check(f"{name}: file", not told, told) for name, told in damaged_files(folder, results).items()]
+        return _told_all(folder, [*files, *_stages(recomputed_judged(folder, results))])
     paths = sorted(folder.glob(f"iteration-*/*/{MANIFEST_NAME}"))
     if not paths or not (folder / SETTINGS_NAME).is_file():
         raise DataError(f"{folder}: no finished stage of a run in it", hint="name the folder of a run")
@@ -76,6 +84,18 @@ def verify(folder: Path) -> dict[str, Any]:
         checks.append(Check(f"{place}: files", not faults, "; ".join(faults)))
     checks += _chain(manifests)
     checks += _stages(recomputed(folder, manifests))
+    return _told_all(folder, checks)
+
+
+def _kind(folder: Path) -> str:
+    """What the results in a folder say they are; empty where there are none that can be read."""
+    try:
+        return str(json.loads((folder / RESULTS_NAME).read_text(encoding="utf-8"))["kind"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
+
+
+def _told_all(folder: Path, checks: Sequence[Check]) -> dict[str, Any]:
     documents = [asdict(check) for check in checks]
     agrees = all(check.agrees for check in checks)
     return titled("verification", {"folder": str(folder), "agrees": agrees, "checks": documents})

@@ -9,7 +9,8 @@ import torch
 
 from evaluation.benchmarks.worlds import write_benchmark_data, write_lines, write_punkt
 from fairplay.errors import DataError, Preempted, ResourceError, SettingsError
-from fairplay.evaluation.benchmarks.harness import Harness, LoadedModel
+from fairplay.evaluation.benchmarks.harness import Harness
+from fairplay.evaluation.benchmarks.loaded_model import LoadedModel
 from fairplay.evaluation.benchmarks.results import alignment_tax, run_benchmarks
 from fairplay.evaluation.benchmarks.settings import BenchmarkSettings
 from fairplay.models.loading import Policy

@@ -5,7 +5,6 @@ lm_eval is an extra.
 """
 
 import importlib.metadata
-import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,11 +16,11 @@ from typing import Any
 
 from fairplay.errors import DataError, ResourceError, SettingsError
 from fairplay.evaluation.benchmarks.items import Item
+from fairplay.evaluation.benchmarks.loaded_model import LoadedModel
 from fairplay.evaluation.benchmarks.local_data import write_local_task
 from fairplay.evaluation.benchmarks.settings import BenchmarkSettings
 from fairplay.evaluation.benchmarks.table import BENCHMARKS
 
-ADAPTER_NAME = "adapter_config.json"
 _SEEDS = {"random_seed": 0, "numpy_random_seed": 1234, "torch_random_seed": 1234, "fewshot_random_seed": 1234}
 
 
@@ -102,7 +101,7 @@ class Harness:
             if config.get("class") or "output_type" not in config:
                 raise SettingsError(f"benchmarks.tasks: `{name}` is code of its own, not a task file")
 
-    def run(self, model: "LoadedModel", task: str) -> HarnessResult:
+    def run(self, model: LoadedModel, task: str) -> HarnessResult:
         """One benchmark on one model.
 
         Raises:
@@ -168,64 +167,14 @@ class Harness:
         return config["metric_list"][0]["metric"], filters[0]["name"]
 
 
-class LoadedModel:
-    """A checkpoint behind the harness's own model class.
+def harness_versions(backend: str) -> dict[str, str]:
+    """What ran, for the record; `backend` is a name in `settings.BACKENDS`."""
+    told = {name: importlib.metadata.version(name) for name in ("lm_eval", "transformers", "torch", "datasets")}
+    if backend == "vllm":
+        import vllm
 
-    Args:
-        source: Folder or hub id; a folder with a PEFT adapter names its base model.
-        settings: Backend, type, device, batch size.
-
-    Raises:
-        ResourceError: If the backend is not installed.
-    """
-
-    def __init__(self, source: str, settings: BenchmarkSettings) -> None:
-        from lm_eval.api.registry import get_model
-
-        arguments: dict[str, Any] = {"pretrained": source, "dtype": settings.dtype, **_adapter(source)}
-        try:
-            self.lm = get_model(settings.backend).create_from_arg_obj(
-                arguments, {"batch_size": settings.batch_size, "device": settings.device or None}
-            )
-        except ModuleNotFoundError as error:
-            raise ResourceError(
-                f"benchmark backend `{settings.backend}` needs {error.name}", hint="pip install 'fairplay[vllm]'"
-            ) from error
-        self._finite: Any = None
-
-    @contextmanager
-    def guarded(self) -> Iterator[None]:
-        """Watch the logits from which answers are sampled while the block runs; transformers models only."""
-        watch = getattr(getattr(self.lm, "model", None), "register_forward_hook", None)
-        if watch is None:
-            yield
-            return
-        handle = watch(self._watch)
-        try:
-            yield
-        finally:
-            handle.remove()
-
-    def _watch(self, _module: Any, _inputs: Any, output: Any) -> None:
-        logits = getattr(output, "logits", None)
-        if logits is not None and logits.shape[1] == 1:  # longer ones score given answers, whose log-probs are checked
-            finite = logits.isfinite().all()
-            self._finite = finite if self._finite is None else self._finite & finite
-
-    def refuse_bad_logits(self, task: str) -> None:
-        """Refuse what was sampled from logits that are no numbers.
-
-        Raises:
-            DataError: If there were any.
-        """
-        finite, self._finite = self._finite, None
-        if finite is not None and not bool(finite):
-            raise DataError(f"{task}: the model's logits are not finite", hint="its weights are damaged, or overflow")
-
-
-def harness_versions() -> dict[str, str]:
-    """What ran, for the record."""
-    return {name: importlib.metadata.version(name) for name in ("lm_eval", "transformers", "torch", "datasets")}
+        told["vllm"] = str(vllm.__version__)
+    return told
 
 
 def refuse_bad_answers(task: str, samples: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
@@ -289,14 +238,6 @@ def _data_folder(data: Path, name: str) -> Path:
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder", hint=f"put the data of `{name}` there, or leave out `data`")
     return folder
-
-
-def _adapter(source: str) -> dict[str, Any]:
-    path = Path(source).expanduser() / ADAPTER_NAME
-    if not path.is_file():
-        return {}
-    base = json.loads(path.read_text(encoding="utf-8"))["base_model_name_or_path"]
-    return {"pretrained": base, "peft": source}
 
 
 def _require_punkt() -> None:

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from fairplay.errors import Preempted
-from fairplay.evaluation.benchmarks.harness import Harness, HarnessResult, LoadedModel, harness_versions
+from fairplay.evaluation.benchmarks.harness import Harness, HarnessResult, harness_versions
 from fairplay.evaluation.benchmarks.items import Item, paired_difference, value_with_interval
+from fairplay.evaluation.benchmarks.loaded_model import LoadedModel
 from fairplay.evaluation.benchmarks.settings import BenchmarkSettings
 from fairplay.evaluation.benchmarks.table import BENCHMARKS
 from fairplay.storage.atomic import write_atomic
@@ -55,7 +56,7 @@ def run_benchmarks(
         records.append({key: value for key, value in record.items() if key != "items"})
     return {
         "model": model,
-        "versions": harness_versions(),
+        "versions": harness_versions(settings.backend),
         "benchmarks": records,
     }
 

@@ -1,0 +1,53 @@
+"""One thing that `fairplay verify` computed again, beside what is written.
+
+Left out: what is computed (`recomputing*.py`), what is made of it (`verifying.py`). Floor 7.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fairplay.errors import DataError, FairplayError
+from fairplay.pipeline.results import RESULTS_NAME
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What was computed again.
+
+    Attributes:
+        what: What it is about, with its place in the run.
+        stored: What is written.
+        follows: What follows from responses and verdicts.
+        fault: Why nothing follows; empty where something does.
+    """
+
+    what: str
+    stored: Any = None
+    follows: Any = None
+    fault: str = ""
+
+
+def compute_again(what: str, stored: Callable[[], Any], follows: Callable[[], Any]) -> Finding:
+    """A finding, or why there is none."""
+    try:
+        return Finding(what, stored(), follows())
+    except FairplayError as fault:
+        return Finding(what, fault=fault.message)
+    except (KeyError, TypeError, ValueError) as fault:  # figures that are not what they should be
+        return Finding(what, fault=f"{type(fault).__name__}: {fault}")
+
+
+def written_results(folder: Path) -> Any:
+    """`results.json` of a folder, whatever is in it.
+
+    Raises:
+        DataError: If it can't be read.
+    """
+    path = folder / RESULTS_NAME
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: can't read it ({error})") from error
