@@ -259,7 +259,7 @@ class CheckpointStrengths:
         num_prompts: Prompts that were judged for some pair; the unit of the intervals.
         num_judgements: Sample pairs judged, over all pairs of checkpoints.
         strengths: theta, [n], nats of log-odds above the start, whose own is 0.
-        covariance: Of the strengths, [n][n], sandwich estimate clustered by prompt; 0 for the start.
+        covariance: Of the strengths, [n][n], by a jackknife over prompts; 0 for the start.
         lc_win_rates: [n][n]; entry [i][j] is P(i beats j) at equal lengths, sigmoid(theta_i - theta_j).
         length_slope: phi, nats per unit of tanh(length gap / length_scale); positive where the judge rewards length.
         length_scale: In the unit of the lengths; 0 if all are equal.

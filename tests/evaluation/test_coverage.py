@@ -4,9 +4,6 @@ Worlds have clusters (several samples a prompt, several pairs a prompt), ties, p
 last tests show what other intervals in use do in the same worlds.
 """
 
-from collections import Counter
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
@@ -15,34 +12,17 @@ from fairplay.evaluation.benchmarks.items import paired_difference as benchmark_
 from fairplay.evaluation.checkpoint_game import checkpoint_game
 from fairplay.evaluation.columns import judgement_columns
 from fairplay.evaluation.intervals import mean_interval, wilson_interval
-from fairplay.evaluation.joint_strengths import fit_strengths, joint_design, joint_strengths
 from fairplay.evaluation.length_control import LengthDesign, fit_length_model, length_design
 from fairplay.evaluation.oracle_gap import oracle_gap
 from fairplay.evaluation.preference_accuracy import compare_preference_accuracy, preference_accuracy
 from fairplay.evaluation.protocols.style_control import fit_style, style_control
 from fairplay.evaluation.win_rates import win_rates
 
+from .coverage import assert_covered, coverage
 from .worlds import draw_games, draw_world, judgements_of
 
 NUM_BOOTSTRAP = 300
 NAMES = ("start", "iteration 1", "iteration 2")
-
-
-def coverage(draw, num_simulations):
-    """Name of an interval -> share of simulations in which it holds its truth; `draw(rng, seed)` names both."""
-    rng, hits = np.random.default_rng(11), Counter()
-    for seed in range(num_simulations):
-        for name, (interval, truth) in draw(rng, seed).items():
-            hits[name] += interval.low <= truth <= interval.high
-    return {name: count / num_simulations for name, count in hits.items()}
-
-
-def assert_covered(draw, *, num_simulations):
-    found = coverage(draw, num_simulations)
-    print(found)
-    assert found, "no interval"
-    wrong = {name: share for name, share in found.items() if not 0.93 <= share <= 0.97}
-    assert not wrong, f"{wrong} of {found}"
 
 
 def length_world(kind, num_prompts, num_samples):
@@ -100,42 +80,6 @@ def test_win_rates_cover_as_they_say_in_many_worlds(kind, num_prompts, num_sampl
 
 
 STRENGTHS = (0.0, 0.5, 0.9)
-
-
-def joint_world(num_prompts, num_samples, *, letters, num_bootstrap=NUM_BOOTSTRAP):
-    world = {"strengths": STRENGTHS, "slope": 1.0, "num_samples": num_samples, "letters": letters}
-    games = draw_games(np.random.default_rng(5), num_prompts=30_000, **world)
-    design = joint_design(3, sorted(games), [games[pair] for pair in sorted(games)])
-    ratios = np.array([0.7, 0.85, 1, 1.2, 1.5])  # slopes are in units of each sample's own scale
-    gaps = np.arctanh(np.clip(design.features[:, -1:], -1 + 1e-15, 1 - 1e-15))
-    seen = (np.arange(design.num_prompts + 2) < design.num_prompts).astype(float)[None]
-    fits = [
-        fit_strengths(
-            replace(design, features=np.concatenate([design.features[:, :-1], np.tanh(gaps / ratio)], axis=1)),
-            seen,
-            np.zeros(3),
-            1e-8,
-        )[0]
-        for ratio in ratios
-    ]
-    strengths, slopes = fits[2][:2], [float(fit[2]) for fit in fits]
-
-    def draw(rng, seed):
-        games = draw_games(rng, num_prompts=num_prompts, **world)
-        found = joint_strengths(NAMES, games, seed=seed, num_bootstrap=num_bootstrap)
-        return {
-            "one": (found.strengths[1], strengths[0]),
-            "two": (found.strengths[2], strengths[1]),
-            "two against one": (found.lc_win_rates[2][1], 1 / (1 + np.exp(strengths[0] - strengths[1]))),
-            "slope": (found.length_slope, float(np.interp(found.length_scale / design.scale, ratios, slopes))),
-        }
-
-    return draw
-
-
-@pytest.mark.slow
-def test_the_common_scale_covers_as_it_says():
-    assert_covered(joint_world(100, 1, letters=True, num_bootstrap=500), num_simulations=1500)
 
 
 @pytest.mark.slow

@@ -14,7 +14,7 @@ from fairplay.evaluation.joint_strengths import joint_strengths
 from fairplay.evaluation.length_control import fit_length_model, length_design
 from fairplay.records import Judgement
 
-from .worlds import draw_games
+from .worlds import columns_of, draw_games
 
 NAMES = ("start", "iteration 1", "iteration 2")
 
@@ -38,10 +38,10 @@ def games(draw, num_checkpoints=3):
     return found
 
 
-def fitted(pairs, names=None, **options):
+def fitted(pairs, names=None):
     names = NAMES[: 1 + max(j for _, j in pairs)] if names is None else names
     columns = {pair: judgement_columns(judgements) for pair, judgements in pairs.items()}
-    return joint_strengths(names, columns, **{"seed": 0, "num_bootstrap": 200, **options})
+    return joint_strengths(names, columns)
 
 
 def values(found):
@@ -118,8 +118,8 @@ def test_winning_all_games_has_a_defined_answer_far_up_the_scale():
 
 def test_length_that_buys_every_win_buys_no_strength():
     rng = np.random.default_rng(0)
-    games = draw_games(rng, num_prompts=400, strengths=(0.0, 0.0, 0.0), slope=2.0, growth=0.4, letters=False)
-    found = joint_strengths(NAMES, games, seed=0, num_bootstrap=200)
+    games = draw_games(rng, num_prompts=400, strengths=(0.0, 0.0, 0.0), slope=2.0, growth=0.4, judge="graded")
+    found = joint_strengths(NAMES, games)
     assert games[0, 2].prompt_scores().mean() > 0.65
     assert values(found) == pytest.approx(np.zeros(3), abs=0.1)
     assert found.length_slope.low > 1
@@ -129,7 +129,7 @@ def test_pairs_that_never_met_are_compared_through_others():
     rng = np.random.default_rng(1)
     games = draw_games(rng, num_prompts=2000, strengths=(0.0, 0.5, 1.0), slope=1.0)
     del games[0, 2]
-    found = joint_strengths(NAMES, games, seed=0, num_bootstrap=200)
+    found = joint_strengths(NAMES, games)
     assert values(found) == pytest.approx([0, 0.5, 1.0], abs=0.15)
 
 
@@ -137,9 +137,9 @@ def test_checkpoints_that_nobody_compared_are_named():
     rng = np.random.default_rng(1)
     games = draw_games(rng, num_prompts=5, strengths=(0.0, 0.0, 0.0), slope=1.0)
     with pytest.raises(DataError, match="iteration 2 was judged against nobody that leads to start"):
-        joint_strengths(NAMES, {(0, 1): games[0, 1]}, seed=0)
+        joint_strengths(NAMES, {(0, 1): games[0, 1]})
     with pytest.raises(DataError, match="one checkpoint"):
-        joint_strengths(NAMES[:1], {}, seed=0)
+        joint_strengths(NAMES[:1], {})
 
 
 def test_circles_show_as_what_one_scale_leaves_unexplained():
@@ -157,15 +157,27 @@ WORLD = {"num_prompts": 150, "strengths": (0.0, 0.5, 0.9), "slope": 1.0, "num_sa
 
 
 def test_the_covariance_agrees_with_resamples_of_the_prompts():
-    found = joint_strengths(NAMES, draw_games(np.random.default_rng(2), **WORLD), seed=0, num_bootstrap=2000)
-    for one, variance in zip(found.strengths[1:], np.diag(found.covariance)[1:], strict=True):
-        assert (one.high - one.low) / 3.92 == pytest.approx(np.sqrt(variance), rel=0.1)
+    games = draw_games(np.random.default_rng(2), **WORLD)
+    rng, found = np.random.default_rng(3), []
+    for _ in range(300):
+        drawn = rng.integers(150, size=150)
+        resampled = {pair: resample(columns, drawn) for pair, columns in games.items()}
+        found.append(values(joint_strengths(NAMES, resampled))[1:])
+    told = np.array(joint_strengths(NAMES, games).covariance)[1:, 1:]
+    assert np.sqrt(np.diag(told)) == pytest.approx(np.std(found, axis=0), rel=0.15)  # standard error 4 %
+    assert told[0, 1] == pytest.approx(np.cov(np.transpose(found))[0, 1], rel=0.3)
+
+
+def resample(columns, drawn):
+    shape = (columns.num_prompts, -1)
+    parts = [columns.win_probs, columns.policy_lengths, columns.opponent_lengths]
+    return columns_of(*(part.reshape(shape)[drawn] for part in parts), range(len(drawn)))
 
 
 @pytest.mark.slow
 def test_the_covariance_is_that_of_the_strengths_over_new_prompts():
     rng = np.random.default_rng(2)
-    found = [joint_strengths(NAMES, draw_games(rng, **WORLD), seed=0, num_bootstrap=10) for _ in range(200)]
+    found = [joint_strengths(NAMES, draw_games(rng, **WORLD)) for _ in range(200)]
     told = np.mean([one.covariance for one in found], axis=0)[1:, 1:]
     seen = np.cov(np.array([values(one)[1:] for one in found]).T)
     assert np.sqrt(np.diag(told)) == pytest.approx(np.sqrt(np.diag(seen)), rel=0.15)  # standard error 5 %

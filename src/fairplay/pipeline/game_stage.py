@@ -68,7 +68,7 @@ def game_figures(context: RunContext, games: Mapping[tuple[int, int], Sequence[J
     seed = stable_seed(context.settings.seed, "bootstrap")
     num_bootstrap = context.settings.evaluation.num_bootstrap
     game = checkpoint_game(names, scores, seed=seed, num_bootstrap=num_bootstrap)
-    strengths = joint_strengths(names, columns, seed=seed, num_bootstrap=num_bootstrap)
+    strengths = joint_strengths(names, columns)
     return {**asdict(game), STRENGTHS: asdict(strengths)}
 
 
