@@ -159,12 +159,12 @@ WORLD = {"num_prompts": 150, "strengths": (0.0, 0.5, 0.9), "slope": 1.0, "num_sa
 def test_the_covariance_agrees_with_resamples_of_the_prompts():
     games = draw_games(np.random.default_rng(2), **WORLD)
     rng, found = np.random.default_rng(3), []
-    for _ in range(300):
+    for _ in range(200):
         drawn = rng.integers(150, size=150)
         resampled = {pair: resample(columns, drawn) for pair, columns in games.items()}
         found.append(values(joint_strengths(NAMES, resampled))[1:])
     told = np.array(joint_strengths(NAMES, games).covariance)[1:, 1:]
-    assert np.sqrt(np.diag(told)) == pytest.approx(np.std(found, axis=0), rel=0.15)  # standard error 4 %
+    assert np.sqrt(np.diag(told)) == pytest.approx(np.std(found, axis=0), rel=0.2)  # standard error 5 %
     assert told[0, 1] == pytest.approx(np.cov(np.transpose(found))[0, 1], rel=0.3)
 
 

@@ -126,3 +126,14 @@ def test_cross_validation_finds_that_noise_needs_a_strong_penalty():
 def test_equal_gaps_have_no_length_feature():
     assert standardised_gaps(np.array([5.0, 9.0]), np.array([3.0, 7.0])).tolist() == [0, 0]
     assert standardised_gaps(np.array([5.0]), np.array([3.0])).tolist() == [0]
+
+
+def test_rows_beyond_single_precision_are_fitted_in_double():
+    """Log-odds of 30 have no curvature in float32; the gamed rows hold nothing back here."""
+    t = np.linspace(-1, 1, 40)
+    model = ModelRows((t > 0.013).astype(float), t, np.zeros(40))
+    found = fit(length_models([model], None), cost=1e9)
+    assert np.abs(found[0] @ np.stack([t, np.zeros(40), np.ones(40)])).max() > 30
+    here = objective(model, None, 1e9, found[0])
+    for step in np.concatenate([np.eye(3), -np.eye(3)]):
+        assert objective(model, None, 1e9, found[0] + 0.1 * step) >= here - 1e-12

@@ -19,7 +19,7 @@ Floats = NDArray[np.float64]
 LAST_STEP = 1e-6
 """Fits stop after a step that moves no row's log-odds further; what remains is about its square."""
 
-_CELLS = 1 << 16
+_CELLS = 1 << 18
 
 
 def fit(models: LengthModels, *, cost: Floats | float, start: Floats | None = None) -> Floats:
@@ -33,9 +33,9 @@ def fit(models: LengthModels, *, cost: Floats | float, start: Floats | None = No
     Returns:
         (phi, psi, theta) of each model, [models, 3].
     """
-    begin = (starting_point(models) if start is None else start)[:, None]
     costs = np.broadcast_to(np.asarray(cost, dtype=np.float64), (models.num_models,))
-    return fit_weighted(models, models.judged[:, None], cost=costs[:, None], start=begin)[:, 0]
+    begin = starting_point(models) if start is None else start
+    return fit_weighted(models, models.judged[:, None], cost=costs[:, None], start=begin[:, None])[:, 0]
 
 
 def fit_weighted(
@@ -67,7 +67,7 @@ def fit_weighted(
         reach[:, :2] = np.maximum(reach[:, :2], np.abs(shared).max(axis=1))
     penalties = np.broadcast_to(1.0 / cost, shape)
     begin = np.broadcast_to(start, (*shape, NUM_COEFFICIENTS))
-    width = models.features.shape[2] + (0 if models.gamed is None else len(models.gamed.gaps))
+    width = models.basis.shape[2] + (0 if models.gamed is None else len(models.gamed.gaps))
     chunk = max(1, _CELLS // (shape[1] * width))
     parts = []
     for first in range(0, models.num_models, chunk):

@@ -41,10 +41,11 @@ def raw_metrics(preferences: NDArray[np.float64]) -> RawMetrics:
         preferences: [rows], in [1, 2]; NaN where the judge failed.
     """
     win_probs = preferences[np.isfinite(preferences)] - 1
-    wins, losses = int((win_probs > 0.5).sum()), int((win_probs < 0.5).sum())
+    wins, losses = int(np.count_nonzero(win_probs > 0.5)), int(np.count_nonzero(win_probs < 0.5))
     ties = win_probs.size - wins - losses
-    mean = float(win_probs.mean()) if win_probs.size else nan
-    deviation = float(win_probs.std(ddof=1)) if win_probs.size > 1 else nan
+    mean = float(win_probs.sum()) / win_probs.size if win_probs.size else nan
+    around = win_probs - mean
+    deviation = sqrt(float(around @ around) / (win_probs.size - 1)) if win_probs.size > 1 else nan
     return RawMetrics(
         win_rate=100 * mean,
         standard_error=100 * deviation / sqrt(max(win_probs.size, 1)),

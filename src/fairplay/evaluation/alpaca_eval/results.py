@@ -12,19 +12,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fairplay.errors import DataError
-from fairplay.evaluation.alpaca_eval.annotations import ModelAnnotations
+from fairplay.evaluation.alpaca_eval.annotations import Instruction, ModelAnnotations
 from fairplay.evaluation.alpaca_eval.cross_validation import choose_costs
 from fairplay.evaluation.alpaca_eval.inputs import LcInputs
 from fairplay.evaluation.alpaca_eval.intervals import lc_interval
 from fairplay.evaluation.alpaca_eval.length_model import fit, lc_win_rates, predictions
 from fairplay.evaluation.alpaca_eval.raw_metrics import RawMetrics, raw_metrics
-from fairplay.evaluation.alpaca_eval.rows import ModelRows, length_models, standardised_gaps
+from fairplay.evaluation.alpaca_eval.rows import LengthModels, ModelRows, length_models, standardised_gaps
 from fairplay.evaluation.alpaca_eval.settings import LOOK_UPS, VARIANTS, AlpacaEvalSettings
 from fairplay.evaluation.comparison_notes import FEW_PROMPTS
 from fairplay.evaluation.intervals import mean_interval
 from fairplay.records import Interval
 
 Floats = NDArray[np.float64]
+
+Keys = tuple[Instruction, ...]
 
 OFFICIAL_ROWS = list(LOOK_UPS)[1]
 
@@ -135,23 +137,40 @@ def _is_shifted(model: ModelAnnotations, inputs: LcInputs, settings: AlpacaEvalS
 def _fits(
     models: Sequence[ModelAnnotations], inputs: LcInputs, settings: AlpacaEvalSettings, look_up: str
 ) -> list[LengthControl]:
-    batch = length_models([model_rows(model, inputs, settings.variant, look_up) for model in models], inputs.gamed)
+    known: dict[Keys, Floats] = {}
+    rows = [model_rows(model, inputs, settings.variant, look_up, known) for model in models]
+    batch = length_models(rows, inputs.gamed)
     costs = np.full(len(models), settings.cost) if settings.cost else choose_costs(batch)
     coefficients = fit(batch, cost=costs)
     rates = 100 * lc_win_rates(batch, coefficients)
-    curves = predictions(batch, coefficients[:, None])[:, 0]
-    found = []
-    for number in range(len(models)):
-        curve = curves[number, batch.present[number] > 0]
-        spread = 100 * float(curve.std(ddof=1)) / float(np.sqrt(curve.size)) if curve.size > 1 else nan
-        phi, psi, theta = coefficients[number].tolist()
-        rate = float(rates[number])
-        found.append(LengthControl(rate, None, spread, float(costs[number]), (phi, psi, theta), official_rows=rate))
-    return found
+    spreads = 100 * _prediction_spreads(batch, coefficients)
+    return [
+        LengthControl(rate, None, spread, cost, (phi, psi, theta), official_rows=rate)
+        for rate, spread, cost, (phi, psi, theta) in zip(
+            rates.tolist(), spreads.tolist(), costs.tolist(), coefficients.tolist(), strict=True
+        )
+    ]
 
 
-def model_rows(model: ModelAnnotations, inputs: LcInputs, variant: str, look_up: str) -> ModelRows:
+def _prediction_spreads(batch: LengthModels, coefficients: Floats) -> Floats:
+    """Standard deviation of each model's predictions over the root of their number, [models]; NaN for a single one."""
+    curves, sizes = predictions(batch, coefficients[:, None])[:, 0], batch.present.sum(axis=1)
+    around = curves - (curves * batch.present).sum(axis=1, keepdims=True) / sizes[:, None]
+    squares = (np.square(around) * batch.present).sum(axis=1)
+    variances = np.divide(squares, (sizes - 1) * sizes, out=np.full(len(sizes), nan), where=sizes > 1)
+    return np.asarray(np.sqrt(variances))
+
+
+def model_rows(
+    model: ModelAnnotations, inputs: LcInputs, variant: str, look_up: str, known: dict[Keys, Floats] | None = None
+) -> ModelRows:
     """What the length model reads of one model's annotations.
+
+    Args:
+        model: The annotations.
+        inputs: Holds the difficulties.
+        variant, look_up: As in the settings.
+        known: Difficulties by their keys, looked up for models before; added to.
 
     Raises:
         DataError: If an instruction has no difficulty.
@@ -159,18 +178,25 @@ def model_rows(model: ModelAnnotations, inputs: LcInputs, variant: str, look_up:
     order = np.argsort(model.rows, kind="stable") if look_up == OFFICIAL_ROWS else np.arange(len(model.rows))
     difficulties = np.zeros(len(order))
     if VARIANTS[variant].uses_difficulty:
-        keys = model.rows[order].tolist() if look_up == OFFICIAL_ROWS else model.instructions
-        try:
-            difficulties = np.array([inputs.difficulties[key] for key in keys], dtype=np.float64)
-        except KeyError as error:
-            unknown = [key for key in keys if key not in inputs.difficulties]
-            told = f"{str(unknown[0])[:60]!r}" + (f" and {len(unknown) - 1} others" if len(unknown) > 1 else "")
-            raise DataError(
-                f"{model.model}: {inputs.difficulty_source} has no difficulty of instruction {told}",
-                hint="other prompts: `--lc minimal` or --fit-difficulty; by row: `--difficulty-by official-rows`",
-            ) from error
+        keys = tuple(model.rows[order].tolist()) if look_up == OFFICIAL_ROWS else model.instructions
+        known = {} if known is None else known
+        if keys not in known:
+            known[keys] = _difficulties(model.model, keys, inputs)
+        difficulties = known[keys]
     gaps = standardised_gaps(model.baseline_lengths, model.lengths)
     return ModelRows(model.win_probs[order], gaps[order], difficulties)
+
+
+def _difficulties(model: str, keys: Keys, inputs: LcInputs) -> Floats:
+    try:
+        return np.fromiter(map(inputs.difficulties.__getitem__, keys), np.float64, len(keys))
+    except KeyError as error:
+        unknown = [key for key in keys if key not in inputs.difficulties]
+        told = f"{str(unknown[0])[:60]!r}" + (f" and {len(unknown) - 1} others" if len(unknown) > 1 else "")
+        raise DataError(
+            f"{model}: {inputs.difficulty_source} has no difficulty of instruction {told}",
+            hint="other prompts: `--lc minimal` or --fit-difficulty; by row: `--difficulty-by official-rows`",
+        ) from error
 
 
 def _result(
@@ -201,7 +227,7 @@ def _result(
         raw=raw,
         win_rate_interval=interval,
         length_control=control,
-        average_length=float(lengths.mean()) if np.isfinite(lengths).all() else nan,
+        average_length=float(lengths.mean()),
         seconds=seconds,
         is_partial=bool(notes),
         notes=(*notes, *_control_notes(model, raw, control)),
@@ -249,7 +275,7 @@ def _control_notes(model: ModelAnnotations, raw: RawMetrics, control: LengthCont
             " first missing or moved row on it takes those of other instructions."
         )
     gaps = model.baseline_lengths - model.lengths
-    if np.ptp(gaps) == 0 and control is not _BASELINE_ITSELF:
+    if (gaps == gaps[0]).all() and control is not _BASELINE_ITSELF:
         notes.append("All length gaps are equal: there is no effect of length to take out.")
     if _is_extreme(raw.win_rate, control.lc_win_rate):
         notes.append("Length control changes the win rate by more than the official warning allows: look at the fit.")

@@ -4,7 +4,8 @@ Left out: penalty and minimisation (`solver`), what the fits are for (`length_mo
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from math import sqrt
 from typing import Self
 
 import numpy as np
@@ -13,13 +14,14 @@ from numpy.typing import NDArray
 from fairplay.evaluation.alpaca_eval.solver import NUM_COEFFICIENTS, Curvature
 
 Floats = NDArray[np.float64]
+AnyFloats = NDArray[np.floating]
 
 GAMED_WEIGHT = 0.1
 """Weight of a gamed row beside a model's own row of weight 1: lambda = 0.2, shared by the two gamed baselines."""
 
-_PAIRS = ((0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2))
-_FULL = np.array([[_PAIRS.index((min(i, j), max(i, j))) for j in range(3)] for i in range(3)])
-_GAMED_PAIRS = [_PAIRS.index(pair) for pair in ((0, 0), (0, 1), (1, 1))]
+_NUM_BASIS = 6
+_PRODUCT = np.array([[3, 4, 0], [4, 5, 1], [0, 1, 2]])
+"""Where the product of features i and j is in the basis (t, d, 1, t t, t d, d d)."""
 
 
 @dataclass(frozen=True)
@@ -51,16 +53,14 @@ class LengthModels:
     """Rows of many models side by side, padded to the longest; every fit is a choice of row weights.
 
     Attributes:
-        features: (t, d, 1), [models, 3, rows]; 0 in padding.
-        products: The six products of two features, [models, rows, 6].
+        basis: (t, d, 1, t t, t d, d d), [models, 6, rows]: the features and all products of two; 0 in padding.
         excess: Win probability - 1/2, [models, rows]; 0 where there is none.
         judged: 1 where the row has a verdict, [models, rows].
         present: 1 where the row exists; the prediction covers these, judged or not, [models, rows].
         gamed: The shared rows, if the variant has them: their theta feature is 0.
     """
 
-    features: Floats
-    products: Floats
+    basis: Floats
     excess: Floats
     judged: Floats
     present: Floats
@@ -69,18 +69,16 @@ class LengthModels:
     @property
     def num_models(self) -> int:
         """Number of models side by side."""
-        return len(self.features)
+        return len(self.basis)
+
+    @property
+    def features(self) -> Floats:
+        """(t, d, 1), [models, 3, rows]."""
+        return self.basis[:, :NUM_COEFFICIENTS]
 
     def only(self, part: slice) -> "LengthModels":
         """Some of the models."""
-        return LengthModels(
-            self.features[part],
-            self.products[part],
-            self.excess[part],
-            self.judged[part],
-            self.present[part],
-            self.gamed,
-        )
+        return LengthModels(self.basis[part], self.excess[part], self.judged[part], self.present[part], self.gamed)
 
 
 def standardised_gaps(baseline_lengths: Floats, lengths: Floats) -> Floats:
@@ -91,7 +89,8 @@ def standardised_gaps(baseline_lengths: Floats, lengths: Floats) -> Floats:
         divides by zero there).
     """
     gaps = baseline_lengths - lengths
-    scale = float(gaps.std(ddof=1)) if len(gaps) > 1 else 0.0
+    around = gaps - gaps.mean()
+    scale = sqrt(float(around @ around) / (len(gaps) - 1)) if len(gaps) > 1 else 0.0
     return np.tanh(gaps / scale) if scale > 0 else np.zeros_like(gaps)
 
 
@@ -103,27 +102,33 @@ def length_models(rows: Sequence[ModelRows], gamed: GamedRows | None) -> LengthM
         gamed: The shared rows, or None for the variants without them.
     """
     width = max(len(model.win_probs) for model in rows)
-    features = np.zeros((len(rows), NUM_COEFFICIENTS, width))
-    excess, judged = np.zeros((len(rows), width)), np.zeros((len(rows), width))
+    basis, excess = np.zeros((len(rows), _NUM_BASIS, width)), np.full((len(rows), width), np.nan)
     for number, model in enumerate(rows):
         size = len(model.win_probs)
-        features[number, :, :size] = model.gaps, model.difficulties, np.ones(size)
-        judged[number, :size] = np.isfinite(model.win_probs)
-        excess[number, :size] = np.where(np.isfinite(model.win_probs), model.win_probs - 0.5, 0.0)
-    products = np.stack([features[:, i] * features[:, j] for i, j in _PAIRS], axis=2)
-    return LengthModels(features, products, excess, judged, features[:, 2].copy(), gamed)
+        basis[number, 0, :size], basis[number, 1, :size], basis[number, 2, :size] = model.gaps, model.difficulties, 1.0
+        np.subtract(model.win_probs, 0.5, out=excess[number, :size])
+    _fill_products(basis)
+    judged = np.isfinite(excess)
+    excess[~judged] = 0.0
+    return LengthModels(basis, excess, judged.astype(np.float64), basis[:, 2].copy(), gamed)
+
+
+def _fill_products(basis: Floats) -> None:
+    """The last three of the basis from the first two, [models, 6, rows]."""
+    np.multiply(basis[:, :2], basis[:, :1], out=basis[:, 3:5])
+    np.square(basis[:, 1], out=basis[:, 5])
 
 
 def extended(models: LengthModels, outcomes: Floats) -> LengthModels:
     """One model with rows added at equal lengths and the mean difficulty; they are judged, but not predicted."""
-    size, width = len(outcomes), models.features.shape[2]
+    size, width = len(outcomes), models.basis.shape[2]
     middle = float((models.features[0, 1] * models.present[0]).sum() / models.present[0].sum())
-    rows = np.stack([np.zeros(size), np.full(size, middle), np.ones(size)])
-    features = np.concatenate([models.features, rows[None]], axis=2)
+    rows = np.zeros((1, _NUM_BASIS, size))
+    rows[0, 1], rows[0, 2] = middle, 1.0
+    _fill_products(rows)
     return replace(
         models,
-        features=features,
-        products=np.stack([features[:, i] * features[:, j] for i, j in _PAIRS], axis=2),
+        basis=np.concatenate([models.basis, rows], axis=2),
         excess=np.concatenate([models.excess, outcomes[None] - 0.5], axis=1),
         judged=np.concatenate([models.judged, np.ones((1, size))], axis=1),
         present=np.concatenate([models.present, np.zeros((1, width + size - models.present.shape[1]))], axis=1),
@@ -135,34 +140,30 @@ class WeightedRows:
     """The smooth part of the objective: own rows with their weights, and the gamed rows with theirs.
 
     Attributes:
-        features, products, excess: As in `LengthModels`, of these models.
+        basis, excess: As in `LengthModels`, of these models.
         weights: [models, fits, rows].
-        gamed_features: (t, d), [2, gamed rows].
-        gamed_products: (t t, t d, d d), [gamed rows, 3].
+        gamed_basis: (t, d, t t, t d, d d), [5, gamed rows].
         gamed_excess: Win probability - 1/2, [gamed rows].
         gamed_weights: [models, fits, gamed rows], or [1, 1, 1] where all are the same.
     """
 
-    features: Floats
-    products: Floats
-    excess: Floats
-    weights: Floats
-    gamed_features: Floats
-    gamed_products: Floats
-    gamed_excess: Floats
-    gamed_weights: Floats
+    basis: AnyFloats
+    excess: AnyFloats
+    weights: AnyFloats
+    gamed_basis: AnyFloats
+    gamed_excess: AnyFloats
+    gamed_weights: AnyFloats
 
     @classmethod
     def of(cls, models: LengthModels, weights: Floats, gamed_weights: Floats | None) -> Self:
         """Own rows at their weights; gamed rows at theirs, by default `GAMED_WEIGHT`."""
         gamed = models.gamed or GamedRows(np.empty(0), np.empty(0), np.empty(0))
+        t, d = gamed.gaps, gamed.difficulties
         return cls(
-            features=models.features,
-            products=models.products,
+            basis=models.basis,
             excess=models.excess,
             weights=weights,
-            gamed_features=np.stack([gamed.gaps, gamed.difficulties]),
-            gamed_products=np.stack([gamed.gaps**2, gamed.gaps * gamed.difficulties, gamed.difficulties**2], axis=1),
+            gamed_basis=np.stack([t, d, t * t, t * d, d * d]),
             gamed_excess=gamed.win_probs - 0.5,
             gamed_weights=np.full((1, 1, 1), GAMED_WEIGHT) if gamed_weights is None else gamed_weights,
         )
@@ -171,21 +172,40 @@ class WeightedRows:
         """The same for some of the models."""
         return replace(
             self,
-            features=self.features[kept],
-            products=self.products[kept],
+            basis=self.basis[kept],
             excess=self.excess[kept],
             weights=self.weights[kept],
             gamed_weights=self.gamed_weights[kept] if self.gamed_weights.size > 1 else self.gamed_weights,
         )
 
+    def in_single_precision(self) -> Self:
+        """The same rows as float32: derivatives to about six digits in a third of the time."""
+        return replace(self, **{one.name: getattr(self, one.name).astype(np.float32) for one in fields(self)})
+
     def curvature(self, coefficients: Floats) -> Curvature:
         """Derivatives at the coefficients, [models, fits, 3]."""
-        fitted = np.tanh((0.5 * coefficients) @ self.features)
-        gradients = (self.weights * (0.5 * fitted - self.excess[:, None])) @ self.features.transpose(0, 2, 1)
-        products = (self.weights * (0.25 - 0.25 * fitted * fitted)) @ self.products
+        halves = (0.5 * coefficients).astype(self.basis.dtype)
+        parts = _derivatives(halves @ self.basis[:, :NUM_COEFFICIENTS], self.excess[:, None], self.weights)
+        sums, fits = parts @ self.basis.transpose(0, 2, 1), coefficients.shape[1]
         if len(self.gamed_excess):
-            fitted = np.tanh((0.5 * coefficients[..., :2]) @ self.gamed_features)
-            gradients[..., :2] += (self.gamed_weights * (0.5 * fitted - self.gamed_excess)) @ self.gamed_features.T
-            shared = (self.gamed_weights * (0.25 - 0.25 * fitted * fitted)) @ self.gamed_products
-            products[..., _GAMED_PAIRS] += shared
-        return Curvature(gradients, products[..., _FULL])
+            parts = _derivatives(halves[..., :2] @ self.gamed_basis[:2], self.gamed_excess, self.gamed_weights)
+            shared = parts @ self.gamed_basis.T
+            sums[:, :fits, :2] += shared[:, :fits, :2]
+            sums[:, fits:, 3:] += shared[:, fits:, 2:]  # their theta feature is 0, so the products with it are
+        sums = sums.astype(np.float64)
+        return Curvature(sums[:, :fits, :NUM_COEFFICIENTS], sums[:, fits:][..., _PRODUCT])
+
+
+def _derivatives(half_logits: AnyFloats, excess: AnyFloats, weights: AnyFloats) -> AnyFloats:
+    """Weighted slope, then weighted curvature of each row's loss, [models, 2 x fits, rows]."""
+    fits = half_logits.shape[1]
+    parts = np.empty((half_logits.shape[0], 2 * fits, half_logits.shape[2]), half_logits.dtype)
+    slopes, bends = parts[:, :fits], parts[:, fits:]
+    fitted = np.tanh(half_logits, out=half_logits)
+    np.multiply(fitted, 0.5, out=slopes)
+    np.square(slopes, out=bends)
+    slopes -= excess
+    np.subtract(0.25, bends, out=bends)
+    slopes *= weights
+    bends *= weights
+    return parts

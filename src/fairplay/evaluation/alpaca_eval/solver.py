@@ -18,6 +18,13 @@ NUM_COEFFICIENTS = 3
 
 _PATTERNS = np.array(sorted(product((-1.0, 0.0, 1.0), repeat=NUM_COEFFICIENTS), key=lambda p: p.count(0.0)))
 _MAX_STEPS = 500
+_MAX_ROUGH_STEPS = 20
+_NEAR = 1e-3
+"""Steps are made in single precision until one moves no row's log-odds further than this, then in double."""
+
+_BOLDNESS = 3.0
+"""Steps in single precision are shortened from here: seldom needed, and no harm where it does not converge."""
+
 _TINY = 1e-11
 
 
@@ -43,12 +50,16 @@ class Smooth(Protocol):
     def only(self, kept: NDArray[np.int64]) -> Self:
         """The same for some of the models."""
 
+    def in_single_precision(self) -> Self:
+        """The same, to about six digits."""
+
 
 def minimise(smooth: Smooth, start: Floats, *, penalties: Floats, reach: Floats, last_step: float) -> Floats:
     """The minimiser of each fit.
 
     A step solves the quadratic model with its L1 term exactly. Where it may change a row's log-odds by d > 1 it is
-    shortened by ln(1 + d) / d; either way the objective falls, from any start, and convergence is quadratic.
+    shortened by ln(1 + d) / d; either way the objective falls, from any start, and convergence is quadratic. Steps in
+    single precision come first, at a third of the cost; where they lead nowhere, double precision begins at the start.
 
     Args:
         smooth: The smooth part.
@@ -63,34 +74,71 @@ def minimise(smooth: Smooth, start: Floats, *, penalties: Floats, reach: Floats,
     Source: proximal Newton: Lee, Sun and Saunders 2014; step length: Sun and Tran-Dinh 2019, generalised
         self-concordance with nu = 2 (logistic loss): f(x + s) <= f(x) + g s + |s|_H^2 (e^d - d - 1) / d^2.
     """
-    found = start.copy()
-    active = np.arange(len(start))
-    for _ in range(_MAX_STEPS):
+    bold = _Bounds(penalties, reach / _BOLDNESS)
+    rough, near = _descend(
+        smooth.in_single_precision(), start, bold, last_step=_NEAR / _BOLDNESS, num_steps=_MAX_ROUGH_STEPS
+    )
+    begin = np.where(near[:, None, None], rough, start)
+    found, there = _descend(smooth, begin, _Bounds(penalties, reach), last_step=last_step, num_steps=_MAX_STEPS)
+    if not there.all():
+        raise AssertionError(f"the length model did not converge in {_MAX_STEPS} steps")
+    return found
+
+
+@dataclass(frozen=True)
+class _Bounds:
+    """`penalties` and `reach` as `minimise` has them."""
+
+    penalties: Floats
+    reach: Floats
+
+
+def _descend(
+    smooth: Smooth, start: Floats, bounds: _Bounds, *, last_step: float, num_steps: int
+) -> tuple[Floats, NDArray[np.bool_]]:
+    """Steps from the start until all models have made their last or there were so many; which models have, [models]."""
+    found, active = start.copy(), np.arange(len(start))
+    for _ in range(num_steps):
         now = found[active]
-        steps = _steps(smooth.curvature(now), now, penalties[active])
-        distances = (np.abs(steps) * reach[active][:, None, :]).sum(axis=2)
+        steps = _steps(smooth.curvature(now), now, bounds.penalties[active])
+        distances = (np.abs(steps) * bounds.reach[active][:, None, :]).sum(axis=2)
         damping = np.where(distances > 1, np.log1p(distances) / np.maximum(distances, 1), 1.0)
         found[active] = now + damping[..., None] * steps
         going = distances.max(axis=1) > last_step
         if not going.any():
-            return found
+            active = active[going]
+            break
         if 2 * going.sum() <= len(active):  # taking rows apart costs about as much as evaluating them once
             smooth, active = smooth.only(np.flatnonzero(going)), active[going]
-    raise AssertionError(f"the length model did not converge in {_MAX_STEPS} steps")
+    return found, ~np.isin(np.arange(len(start)), active)
 
 
 def _steps(curvature: Curvature, now: Floats, penalties: Floats) -> Floats:
-    """Steps to the minimiser of each quadratic model plus L1: Newton's where no sign changes, else `_best_pattern`."""
+    """Steps to the minimiser of each quadratic model plus L1.
+
+    Newton's with the signs and zeros of now where that is the minimiser: no sign changes, and the penalty outweighs
+    the slope of every coefficient held at 0. Else `_best_pattern`.
+    """
     shape = now.shape
     now, gradients = now.reshape(-1, NUM_COEFFICIENTS), curvature.gradients.reshape(-1, NUM_COEFFICIENTS)
     hessians = curvature.hessians.reshape(-1, NUM_COEFFICIENTS, NUM_COEFFICIENTS)
-    hessians = hessians + _TINY * (1 + np.trace(hessians, axis1=1, axis2=2))[:, None, None] * np.eye(NUM_COEFFICIENTS)
-    penalties = penalties.reshape(-1)
+    sizes = hessians[:, 0, 0] + hessians[:, 1, 1] + hessians[:, 2, 2]
+    hessians = hessians + _TINY * (1 + sizes)[:, None, None] * np.eye(NUM_COEFFICIENTS)
+    penalties = penalties.reshape(-1, 1)
     signs = np.sign(now)
-    steps = -_solved(hessians, gradients + penalties[:, None] * signs)
-    turning = np.flatnonzero(((signs == 0) | (np.sign(now + steps) != signs)).any(axis=1))
-    if len(turning):
-        steps[turning] = _best_pattern(now[turning], gradients[turning], hessians[turning], penalties[turning])
+    free = signs != 0
+    slopes = gradients + penalties * signs
+    if free.all():
+        steps = -_solved(hessians, slopes)
+        turning = np.sign(now + steps) != signs
+    else:
+        held = np.where(free[:, :, None] & free[:, None, :], hessians, np.eye(NUM_COEFFICIENTS))
+        steps = -_solved(held, np.where(free, slopes, 0.0))
+        after = gradients + (hessians @ steps[:, :, None])[:, :, 0]
+        turning = np.where(free, np.sign(now + steps) != signs, np.abs(after) > penalties)
+    some = np.flatnonzero(turning.any(axis=1))
+    if len(some):
+        steps[some] = _best_pattern(now[some], gradients[some], hessians[some], penalties[some, 0])
     return steps.reshape(shape)
 
 
