@@ -1,7 +1,7 @@
 """The common scale's 95 % intervals hold the truth in 93 to 97 % of simulated evaluations, in all of these worlds.
 
-2,000 simulations have a standard error of 0.5 points, 1,000 of 0.7. The method was chosen in other worlds with other seeds; `UNSEEN`
-was drawn up before and run once the method stood.
+2,000 simulations have a standard error of 0.5 points, 1,000 of 0.7. The method was chosen in other worlds with other
+seeds; `UNSEEN` was drawn up before and run once the method stood.
 """
 
 from dataclasses import replace
@@ -54,7 +54,7 @@ def joint_world(num_prompts, **world):
 @pytest.mark.parametrize("num_prompts", [40, 80, 300])
 def test_the_common_scale_covers_where_longer_responses_are_better_too(num_prompts, num_samples, judge):
     world = joint_world(num_prompts, num_samples=num_samples, judge=judge, merit=0.4)
-    assert_covered(world, num_simulations=2000 if num_prompts < 300 else 1000)
+    assert_covered(world, num_simulations=2000 if num_prompts == 40 else 1000)
 
 
 @pytest.mark.parametrize(
