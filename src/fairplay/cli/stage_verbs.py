@@ -16,6 +16,8 @@ from fairplay.cli.options import FORMAT, NPROC, SET, Format
 from fairplay.cli.printing import print_json, print_record
 from fairplay.cli.stage_pages import accuracy_page, comparison_page, training_page
 from fairplay.cli.workers import are_wanted, run_workers
+from fairplay.cluster.executors import open_executor
+from fairplay.cluster.settings import ClusterSettings
 from fairplay.errors import SettingsError
 from fairplay.generation.settings import GenerationSettings
 from fairplay.models.settings import ModelSettings
@@ -35,6 +37,7 @@ def register(app: typer.Typer) -> None:
 class _GenerateSettings:
     generation: GenerationSettings = field(default_factory=GenerationSettings)
     loading: ModelSettings = field(default_factory=ModelSettings)
+    cluster: ClusterSettings = field(default_factory=ClusterSettings)
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,7 @@ class _BestOfSettings:
     oracle: OracleSettings
     generation: GenerationSettings = field(default_factory=GenerationSettings)
     loading: ModelSettings = field(default_factory=ModelSettings)
+    cluster: ClusterSettings = field(default_factory=ClusterSettings)
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,7 @@ class _WinRateSettings:
 class _RankSettings:
     oracle: OracleSettings
     selection: _WinRateSettings = field(default_factory=_WinRateSettings)
+    cluster: ClusterSettings = field(default_factory=ClusterSettings)
 
 
 @dataclass(frozen=True)
@@ -80,7 +85,7 @@ def generate(
         _tell(_best_of(model, source, destination, best_of, seed, overrides), output)
         return
     settings = build_settings(_GenerateSettings, apply_overrides({}, overrides), "--set")
-    with stop_on_signals() as should_stop, resumable():
+    with stop_on_signals() as should_stop, resumable(), open_executor(settings.cluster) as executor:
         from fairplay.pipeline.single_stages import generate_file
 
         done = generate_file(
@@ -91,6 +96,7 @@ def generate(
             loading=settings.loading,
             seed=seed,
             should_stop=should_stop,
+            executor=executor,
         )
     _tell(done, output)
 
@@ -102,7 +108,7 @@ def _best_of(
     if "num_responses" in document.get("generation", {}):
         raise SettingsError("generation.num_responses: --best-of says how many there are")
     settings = build_settings(_BestOfSettings, document, "--set")
-    with stop_on_signals() as should_stop, resumable():
+    with stop_on_signals() as should_stop, resumable(), open_executor(settings.cluster) as executor:
         from fairplay.pipeline.best_of import best_of_file
 
         return best_of_file(
@@ -114,6 +120,7 @@ def _best_of(
             loading=settings.loading,
             seed=seed,
             should_stop=should_stop,
+            executor=executor,
         )
 
 
@@ -127,7 +134,7 @@ def rank(
 ) -> None:
     """Compare every ordered pair of responses by an oracle (--set oracle.kind=... and so on); run again to resume."""
     settings = build_settings(_RankSettings, apply_overrides({}, overrides), "--set")
-    with stop_on_signals() as should_stop, resumable():
+    with stop_on_signals() as should_stop, resumable(), open_executor(settings.cluster) as executor:
         from fairplay.pipeline.single_stages import rank_file
 
         done = rank_file(
@@ -137,6 +144,7 @@ def rank(
             rule=settings.selection.rule,
             opponents=settings.selection.opponents,
             should_stop=should_stop,
+            executor=executor,
         )
     _tell(done, output)
 

@@ -28,6 +28,10 @@ class VerdictWork:
     def asks_server(self) -> bool:
         return self.judge.asks_server()
 
+    @property
+    def num_gpus(self) -> int:
+        return int(self.judge.has_weights())
+
     def start(self) -> "JudgeWorker":
         """Load the judge; see `build_oracle` for what it raises."""
         return JudgeWorker(build_oracle(self.judge))

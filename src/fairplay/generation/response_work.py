@@ -35,6 +35,12 @@ class ResponseWork:
     def asks_server(self) -> bool:
         return self.generation.engine == "openai"
 
+    @property
+    def num_gpus(self) -> int:
+        if self.asks_server or self.loading.device == "cpu":
+            return 0
+        return self.generation.vllm.tensor_parallel_size if self.generation.engine == "vllm" else 1
+
     def start(self) -> "Responder":
         """Load the model; see `build_engine` for what it raises."""
         return Responder(build_engine(self.generation, self.model, self.loading), self)

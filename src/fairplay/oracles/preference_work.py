@@ -25,6 +25,10 @@ class PreferenceWork:
     def asks_server(self) -> bool:
         return self.oracle.asks_server()
 
+    @property
+    def num_gpus(self) -> int:
+        return int(self.oracle.has_weights())
+
     def start(self) -> "Ranker":
         """Load the oracle; see `build_oracle` for what it raises."""
         return Ranker(build_oracle(self.oracle))

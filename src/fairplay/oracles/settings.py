@@ -95,6 +95,9 @@ class EnsembleSettings(KindSettings):
     def asks_server(self) -> bool:
         return any(member.asks_server() for member in self.members)
 
+    def has_weights(self) -> bool:
+        return any(member.has_weights() for member in self.members)
+
 
 OracleSettings = SingleSettings | EnsembleSettings
 """The settings of an oracle; a settings file picks the class by `kind`, and takes that kind's keys only."""

@@ -108,6 +108,10 @@ class BestOfWork:
     def asks_server(self) -> bool:
         return self.responses.asks_server or self.preferences.asks_server
 
+    @property
+    def num_gpus(self) -> int:
+        return max(self.responses.num_gpus, self.preferences.num_gpus)
+
     def start(self) -> "BestOfWorker":
         """Load oracle and policy."""
         return BestOfWorker(self.preferences.start(), self.responses.start())

@@ -32,6 +32,10 @@ PROMPTS, RESPONSES, PREFERENCES, EXAMPLES, CHECKPOINT, EVALUATION, GAME, GATES =
 )
 
 
+WORKERS_NAME = "workers.jsonl"
+"""In a run's folder: what Ray's workers did, a line for each time that they were started."""
+
+
 @dataclass(frozen=True)
 class RunContext:
     """One run while it goes on.

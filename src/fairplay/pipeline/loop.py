@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 
+from fairplay.cluster.executors import open_executor
 from fairplay.errors import SettingsError
 from fairplay.generation.settings import POLICY
 from fairplay.generation.table import check_engine
@@ -14,7 +15,7 @@ from fairplay.models.loading import check_source, resolve_device
 from fairplay.objectives.table import build_objective
 from fairplay.pipeline.benchmark_stage import benchmark_stages
 from fairplay.pipeline.checkpoint_stage import anchor_source, checkpoint_stage
-from fairplay.pipeline.context import RunContext
+from fairplay.pipeline.context import WORKERS_NAME, RunContext
 from fairplay.pipeline.evaluate_stage import evaluation_stage
 from fairplay.pipeline.game_stage import game_stage
 from fairplay.pipeline.gates_stage import gates_stage
@@ -104,8 +105,12 @@ def run_loop(
         Preempted: If `should_stop` said so.
     """
     check_settings(settings)
-    with run.open(settings_document(settings), identity=run_identity):
-        context = RunContext(run, settings, should_stop)
+    account = run.path / WORKERS_NAME
+    with (
+        run.open(settings_document(settings), identity=run_identity),
+        open_executor(settings.cluster, account) as executor,
+    ):
+        context = RunContext(run, settings, should_stop, executor)
         write_plan(context, rates)
         evaluation_stage(context, 0)
         gates_stage(context)

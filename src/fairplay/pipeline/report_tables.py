@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from fairplay.pipeline.benchmark_stage import benchmark_results
-from fairplay.pipeline.context import RESPONSES, RunContext
+from fairplay.pipeline.context import RESPONSES, WORKERS_NAME, RunContext
 from fairplay.pipeline.planning.plan import PLAN_NAME
 from fairplay.pipeline.planning.wording import duration, size
 from fairplay.reports.contents import PlainTable
@@ -16,7 +16,7 @@ from fairplay.reports.contents import PlainTable
 
 def report_tables(context: RunContext) -> tuple[PlainTable, ...]:
     """The tables of a finished run that has them."""
-    return (*_benchmarks(context), *_plan(context))
+    return (*_benchmarks(context), *_plan(context), *_workers(context))
 
 
 def _benchmarks(context: RunContext) -> Iterator[PlainTable]:
@@ -65,6 +65,32 @@ def _plan(context: RunContext) -> Iterator[PlainTable]:
         f"All iterations together. The plan rests on {'; '.join(plan['assumptions'])}. "
         f"Responses had {length:.0f} tokens.",
         ("stage", "time planned", "time taken", "disk planned", "disk taken"),
+        rows,
+    )
+
+
+def _workers(context: RunContext) -> Iterator[PlainTable]:
+    path = context.run.path / WORKERS_NAME
+    if not path.is_file():
+        return
+    done = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    rows = tuple(
+        (
+            one["folder"],
+            f"{one['num_done']} of {one['num_shards']}",
+            f"{one['num_workers']}",
+            ", ".join(one["nodes"]),
+            f"{one['num_deaths']}",
+            duration(one["seconds"]),
+        )
+        for one in done
+    )
+    yield PlainTable(
+        "workers",
+        "The workers",
+        "What Ray's workers did, a line for each time that they were started. A worker that died cost time, and no "
+        "response: its shard was done anew.",
+        ("where", "shards", "workers", "machines", "died", "time"),
         rows,
     )
 

@@ -10,6 +10,7 @@ from math import isfinite
 from pathlib import Path
 from typing import Any, Literal
 
+from fairplay.cluster.settings import ClusterSettings
 from fairplay.errors import SettingsError
 from fairplay.evaluation.benchmarks.settings import BenchmarkSettings
 from fairplay.evaluation.settings import EvaluationSettings
@@ -28,6 +29,7 @@ _OTHER_MODELS = ("anchor", "importance.positive", "importance.negative")
 _ORACLES = tuple(f"{who}.{key}" for who in ("oracle", "evaluation.judge") for key in ("model", "records", "answers"))
 _PLACES = ("model", *_OTHER_MODELS, "prompts.data", "evaluation.prompts", "benchmarks.data", *_ORACLES)
 _MOVES_NO_BYTE = (
+    "cluster",
     "training.report_to",
     "training.save_steps",
     "training.dp_replicate_size",
@@ -112,6 +114,7 @@ class RunSettings:
         training: How to train.
         benchmarks: Capability benchmarks of the start policy and the last iterate, to tell what alignment cost; none
             unless `tasks` are named.
+        cluster: Who generates, ranks and judges; this process unless an `address` is named.
     """
 
     model: str
@@ -132,6 +135,7 @@ class RunSettings:
     importance: ImportanceSettings = field(default_factory=ImportanceSettings)
     training: TrainingSettings = field(default_factory=TrainingSettings)
     benchmarks: BenchmarkSettings = field(default_factory=lambda: BenchmarkSettings(tasks=()))
+    cluster: ClusterSettings = field(default_factory=ClusterSettings)
 
     def __post_init__(self) -> None:
         faults = [

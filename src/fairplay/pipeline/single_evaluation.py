@@ -11,6 +11,8 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from fairplay.cluster.executors import open_executor
+from fairplay.cluster.settings import ClusterSettings
 from fairplay.data.reading import read_prompts
 from fairplay.errors import DataError, SettingsError
 from fairplay.evaluation.committed_judge import CommittedJudge
@@ -32,7 +34,7 @@ from fairplay.pipeline.canary_games import (
     second_responses,
     tell_alarms,
 )
-from fairplay.pipeline.context import EVALUATION, count_reasons, data_digest
+from fairplay.pipeline.context import EVALUATION, WORKERS_NAME, count_reasons, data_digest
 from fairplay.pipeline.results import comparison, titled, with_intervals, write_results
 from fairplay.pipeline.sides import (
     Responding,
@@ -48,7 +50,7 @@ from fairplay.seeds import stable_seed
 from fairplay.storage.manifest import Manifest, stage_fingerprint
 from fairplay.storage.run_directory import RunDirectory, Stage, StageOutcome
 from fairplay.storage.settings_file import settings_document, without
-from fairplay.storage.shards import HERE, Executor
+from fairplay.storage.shards import Executor
 from fairplay.storage.tables import write_records
 
 logger = logging.getLogger(__name__)
@@ -69,6 +71,7 @@ class ComparisonSettings:
         num_bootstrap: Resamples of the prompts behind each interval.
         canaries, num_canary_prompts: As in a run's `evaluation`: the judge is tried on the opponent's responses. A
             second sample needs an opponent that is a model, or a file with two responses a prompt.
+        cluster: Who responds and judges; this process unless an `address` is named.
     """
 
     judge: OracleSettings
@@ -77,6 +80,7 @@ class ComparisonSettings:
     num_bootstrap: int = 2000
     canaries: tuple[str, ...] = tuple(CANARIES)
     num_canary_prompts: int = 100
+    cluster: ClusterSettings = field(default_factory=ClusterSettings)
 
     def __post_init__(self) -> None:
         check_judge(self.judge, "judge")
@@ -107,7 +111,6 @@ def evaluate_sides(
     out: Path | None,
     *,
     should_stop: Callable[[], bool] = lambda: False,
-    executor: Executor = HERE,
 ) -> tuple[dict[str, Any], Path]:
     """Win rate of one side against the other, both presentation orders, with intervals; the judge tried by canaries.
 
@@ -117,7 +120,6 @@ def evaluate_sides(
         out: The folder for responses, verdicts and results; None names one by the hash of all that decides them, so
             that the same call again goes on there.
         should_stop: Asked at every commit.
-        executor: Where models respond and judge.
 
     Returns:
         The comparison as `results.json` in the folder has it, and the folder.
@@ -130,7 +132,8 @@ def evaluate_sides(
     stage = _stage(task, settings)
     run = RunDirectory(out or _default_folder(stage))
     document = {**asdict(task), **settings_document(settings)}
-    with run.open(document, identity=_identity):
+    account = run.path / WORKERS_NAME
+    with run.open(document, identity=_identity), open_executor(settings.cluster, account) as executor:
         manifest = run.run_stage(stage, lambda folder: _fill(folder, task, settings, should_stop, executor))
         told = comparison_document(task.policy, manifest)
         write_results(run.path, told)
@@ -153,7 +156,7 @@ def _identity(document: Mapping[str, Any]) -> dict[str, Any]:
 
 def _stage(task: Task, settings: ComparisonSettings) -> Stage:
     judge, sources = oracle_identity(settings.judge)
-    document = without(settings_document(settings), {"judge"})
+    document = without(settings_document(settings), {"judge", "cluster"})
     decisive = {"seed": task.seed, "judge": judge, "share": _SHARE, **document}
     inputs = {f"judge {name}": source.digest() for name, source in sources.items()}
     inputs |= {role: side_digest(getattr(task, role)) for role in (POLICY, OPPONENT)}

@@ -41,7 +41,7 @@ from fairplay.storage.atomic import disk_errors, write_atomic
 from fairplay.storage.digests import content_digest
 from fairplay.storage.locking import LOCK_NAME, lock
 from fairplay.storage.settings_file import settings_difference, settings_document
-from fairplay.storage.shards import HERE, Executor, part_path, read_dropped, read_parts, run_sharded
+from fairplay.storage.shards import HERE, Executor, any_part, read_dropped, read_parts, run_sharded
 
 logger = logging.getLogger(__name__)
 SHARD_SIZE = 64  # prompts that are committed together; a kill loses at most these
@@ -255,7 +255,7 @@ def shards_beside(output: Path, decisive: Mapping[str, Any]) -> Iterator[Path]:
             yield folder
             is_done = True
         finally:
-            if is_done or not part_path(folder, 0).exists():
+            if is_done or not any_part(folder):
                 shutil.rmtree(folder)
 
 

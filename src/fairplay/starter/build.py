@@ -188,6 +188,7 @@ class _Samples:
     """Work: samples for the annotators. Their seeds are of an older kind than `sample_seeds`, so that worlds stay."""
 
     asks_server = False
+    num_gpus = 1
 
     def __init__(self, policy: str, generation: GenerationSettings, seed: int) -> None:
         self.policy, self.generation, self.seed = policy, generation, seed

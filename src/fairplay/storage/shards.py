@@ -51,10 +51,14 @@ class Work(Protocol[T_contra, R_co]):
     Attributes:
         asks_server: Whether a server does what is heavy. It is asked from one process, so that limits on cost and
             concurrency hold for all shards together.
+        num_gpus: GPUs that a worker has for itself, on machines that have any.
     """
 
     @property
     def asks_server(self) -> bool: ...
+
+    @property
+    def num_gpus(self) -> int: ...
 
     def start(self) -> Worker[T_contra, R_co]:
         """A worker, ready for its first shard."""
@@ -141,12 +145,13 @@ def commit_shards(
     total = num_before + sum(sizes.values())
     with progress(description, total) as bar, closing(executor.run(work, shards, folder)) as finished:
         bar.advance(num_before)
-        while sizes:
-            if should_stop():
-                raise Preempted(f"stopped in {description} after {bar.done} of {total} items; they are kept")
+        while sizes and not should_stop():
             done = next(finished)
             commit(done)
             bar.advance(sizes.pop(done.index))
+        if sizes:
+            raise Preempted(f"stopped in {description} after {bar.done} of {total} items; they are kept")
+        assert next(finished, None) is None  # its workers have ended
 
 
 def part_path(folder: Path, index: int) -> Path:
@@ -223,6 +228,11 @@ def read_facts(folder: Path) -> Facts:
     path = folder / FACTS_NAME
     found: dict[str, Any] = json.loads(path.read_bytes()) if path.is_file() else {}
     return found
+
+
+def any_part(folder: Path) -> bool:
+    """Whether some shard of a folder is committed."""
+    return any(folder.glob("part-*.parquet"))
 
 
 def read_parts(folder: Path, record_type: type[R]) -> list[R]:

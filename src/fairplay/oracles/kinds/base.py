@@ -81,6 +81,10 @@ class KindSettings(ABC):
         """Whether its verdicts come from a server."""
         return False
 
+    def has_weights(self) -> bool:
+        """Whether a model is loaded for it, on a GPU if there is one."""
+        return False
+
     def needs(self, key: str) -> None:
         """Refuse a setting that is empty.
 
@@ -122,6 +126,9 @@ class WeightsSettings(KindSettings):
 
     def sources(self) -> Mapping[str, Source]:
         return {"model": self.source}
+
+    def has_weights(self) -> bool:
+        return True
 
     def full_name(self) -> str:
         """Kind, and what identifies the weights: `kind:folder@content` or `kind:owner/name@commit`."""

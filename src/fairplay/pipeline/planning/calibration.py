@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from fairplay.cluster.settings import ClusterSettings
 from fairplay.pipeline.context import CHECKPOINT, EVALUATION, EXAMPLES, PREFERENCES, PROMPTS, RESPONSES, RunContext
 from fairplay.pipeline.evaluate_stage import held_out_prompts
 from fairplay.pipeline.loop import run_loop
@@ -68,6 +69,7 @@ def _measure(settings: RunSettings, size: int, folder: Path, should_stop: Callab
         num_iterations=1,
         prompts=replace(settings.prompts, num_per_iteration=size),
         evaluation=replace(settings.evaluation, num_prompts=size, all_checkpoints=False),
+        cluster=ClusterSettings(),
     )
     run = RunDirectory(folder)
     run_loop(small, run, should_stop=should_stop)

@@ -23,6 +23,8 @@ from fairplay.pipeline.planning.shapes import ModelShape, model_shape
 from fairplay.pipeline.planning.work import Lengths, StageWork, comparisons, passage, responses_per_example
 from fairplay.pipeline.settings import RunSettings
 
+_BY_WORKERS = (RESPONSES, PREFERENCES, EVALUATION)
+
 
 @dataclass(frozen=True, slots=True)
 class Rates:
@@ -39,11 +41,11 @@ class Rates:
     lengths: Lengths
     how: str
 
-    def seconds(self, work: StageWork) -> float | None:
-        """Seconds of a stage; None where it was not measured."""
+    def seconds(self, work: StageWork, num_workers: int) -> float | None:
+        """Seconds of a stage that so many workers share; None where it was not measured."""
         if work.stage not in self.each:
             return None
-        return self.fixed[work.stage] + work.count * self.each[work.stage]
+        return self.fixed[work.stage] + work.count * self.each[work.stage] / num_workers
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,11 +83,12 @@ class Clock:
         self.settings, self.lengths, self.rates, self.place, self.shape = settings, lengths, rates, place, shape
         self.oracle = shape_of(settings.oracle)
         self.efficiency = Efficiency()
+        self.num_workers = max(1, settings.cluster.num_workers)
 
     def seconds(self, work: StageWork) -> float | None:
         """Seconds of one stage of one iteration; None where they are not known."""
         if self.rates:
-            return self.rates.seconds(work)
+            return self.rates.seconds(work, self.num_workers if work.stage in _BY_WORKERS else 1)
         if self.place is None or self.shape is None:
             return None
         hardware = HARDWARE[self.place.name]
@@ -160,6 +163,8 @@ class Clock:
         ]
         if self.rates:
             told.append(self.rates.how)
+            if self.num_workers > 1:
+                told.append(f"{self.num_workers} workers that share evenly, each as fast as this process")
         elif self.place:
             told.append(
                 f"{self.place.devices} x {self.place.name} by its data sheet: {asdict(self.efficiency)} of it reached"
