@@ -6,8 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from fairplay.errors import ServiceError, SettingsError
+from fairplay.errors import DataError, ServiceError, SettingsError
 from fairplay.generation.openai_engine import start_openai
+from fairplay.generation.served import expected_of
 from fairplay.generation.settings import GenerationSettings, decisive_settings
 from fairplay.models.encoding import encode_examples
 from fairplay.models.loading import Policy
@@ -45,7 +46,7 @@ def prompts(*texts):
 
 
 def respond(settings, asked, seeds):
-    engine = start_openai(settings, "policy")
+    engine = start_openai(settings, "policy", ModelSettings())
     try:
         return engine.respond(asked, seeds)
     finally:
@@ -120,7 +121,7 @@ def test_a_server_that_is_down_keeps_finished_shards_and_resuming_asks_for_the_r
 
 def test_a_server_that_does_not_sample_is_told_of_once(caplog):
     with fault_server() as silent, caplog.at_level(logging.WARNING):
-        engine = start_openai(settings_of(silent), "policy")
+        engine = start_openai(settings_of(silent), "policy", ModelSettings())
         for _ in range(2):
             engine.respond(prompts("one", "two"), [[1, 2], [3]])
         engine.close()
@@ -129,12 +130,25 @@ def test_a_server_that_does_not_sample_is_told_of_once(caplog):
     assert "1 of 1 prompts got the same response every time, at temperature 1" in caplog.text
 
 
-def test_the_policys_folder_is_the_models_name_where_the_settings_say_so(server, tmp_path):
-    settings = settings_of(server, model="{policy}")
-    engine = start_openai(settings, str(tmp_path))
-    engine.respond(prompts("x"), [[1]])
-    engine.close()
-    assert server.bodies[0]["model"] == str(tmp_path.resolve())
+def test_the_policys_folder_is_the_models_name_where_the_settings_say_so_and_its_weights_are_checked(tmp_path):
+    save_policy(Policy(make_model("llama"), make_tokenizer("starter"), "memory"), tmp_path / "policy")
+    named = {"model": "{policy}", "max_attempts": 1}
+    with fault_server() as empty:
+        own = expected_of(str(tmp_path / "policy"), settings_of(empty), ModelSettings()).continuations
+    greedy = {one.messages[0].content: one.text for one in own}
+
+    def reply(body):
+        return {"text": greedy.get(body["messages"][-1]["content"], "red"), "logprobs": None, "finish_reason": "stop"}
+
+    with fault_server(reply) as right:
+        engine = start_openai(settings_of(right, **named), str(tmp_path / "policy"), ModelSettings())
+        (group,) = engine.respond(prompts("x"), [[1]]).groups
+        engine.close()
+        assert {body["model"] for body in right.bodies} == {str((tmp_path / "policy").resolve())}
+    assert group.responses[0].text == "red"
+    greedy["Hello"] += " there"
+    with fault_server(reply) as wrong, pytest.raises(DataError, match="something else than our own model to 1 of 8"):
+        start_openai(settings_of(wrong, **named), str(tmp_path / "policy"), ModelSettings())
 
 
 def test_a_run_refuses_a_server_whose_weights_would_stay_those_of_the_start(server, starter_recipe):

@@ -1,12 +1,14 @@
 """The engine `openai` against servers as users run them."""
 
+import shlex
 import sys
 from pathlib import Path
 
 import pytest
 
 from fairplay.generation.openai_engine import start_openai
-from fairplay.generation.settings import GenerationSettings
+from fairplay.generation.settings import GenerationSettings, ServeSettings
+from fairplay.models.settings import ModelSettings
 from fairplay.records import Message, Prompt
 from fairplay.servers.settings import ServerSettings
 from models.tiny import WORDS
@@ -21,7 +23,9 @@ SEEDS = [[2**62 + 10 * i + k for k in range(3)] for i in range(4)]
 def check_samples(model, url, **patience):
     """K different samples a prompt, the same ones when asked again, alone or together."""
     server = ServerSettings(model="{policy}", base_url=url, api_key_env="", timeout=300.0, **patience)
-    engine = start_openai(GenerationSettings(engine="openai", max_new_tokens=8, server=server), str(model))
+    engine = start_openai(
+        GenerationSettings(engine="openai", max_new_tokens=8, server=server), str(model), ModelSettings()
+    )
     try:
         first = engine.respond(PROMPTS, SEEDS)
         assert not first.dropped
@@ -49,6 +53,21 @@ def test_transformers_serve_is_asked_sample_by_sample(policy, tmp_path):
         check_samples(
             policy, url, max_concurrency=1
         )  # its seeds are the process's: samples in flight disturb each other
+
+
+def test_transformers_serve_is_started_for_the_time_that_it_responds(policy, caplog):
+    """Of log-probs it tells none: its weights are checked by greedy texts, and the rest is said to be unmeasured."""
+    program = shlex.quote(str(Path(sys.executable).with_name("transformers")))
+    command = f"env HF_HUB_OFFLINE=1 {program} serve {{model}} --device cpu --dtype float32 --port {{port}}"
+    server = ServerSettings(model="{policy}", api_key_env="", timeout=300.0, max_concurrency=1)
+    settings = GenerationSettings(
+        engine="openai", max_new_tokens=8, server=server, serve=ServeSettings(command, token_ids=False)
+    )
+    engine = start_openai(settings, str(policy), ModelSettings())
+    first = engine.respond(PROMPTS[:2], SEEDS[:2])
+    engine.close()
+    assert [len({r.text for r in group.responses}) for group in first.groups] == [3, 3]
+    assert "is not measured" in caplog.text
 
 
 def test_a_vllm_server_is_asked_sample_by_sample(policy, tmp_path, vllm_python):

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fairplay.errors import SettingsError
+from fairplay.servers.hosting import words_of
 from fairplay.servers.settings import ServerSettings
 from fairplay.storage.settings_file import settings_document
 
@@ -35,6 +36,29 @@ class VllmSettings:
             )
 
 
+@dataclass(frozen=True, slots=True)
+class ServeSettings:
+    """A server that the engine `openai` starts itself on the weights that are to respond, and stops afterwards.
+
+    Attributes:
+        command: What starts it, without a shell; `{model}` stands for the policy's folder, `{port}` for a free port of
+            this machine. Empty: the server of `server.base_url` is there already.
+        start_timeout: Seconds until it must be ready.
+        token_ids: Whether it tells token ids and log-probs of what it samples when asked as vLLM is
+            (`return_token_ids`); without them only its greedy texts are compared with our own model's.
+    """
+
+    command: str = ""
+    start_timeout: float = 900.0
+    token_ids: bool = True
+
+    def __post_init__(self) -> None:
+        if self.command:
+            words_of(self.command, model="", port=0)
+        if not 0.0 < self.start_timeout < float("inf"):
+            raise SettingsError(f"serve.start_timeout: {self.start_timeout} is not a positive number of seconds")
+
+
 def _local_server() -> ServerSettings:
     return ServerSettings(model=POLICY, base_url="http://127.0.0.1:8000/v1", api_key_env="")
 
@@ -54,6 +78,7 @@ class GenerationSettings:
         vllm: What the engine `vllm` needs besides.
         server: Whom the engine `openai` asks; name `model` and `base_url`. In `model`, `{policy}` stands for the
             policy's folder or name. By default a server on this machine that knows the policy by it.
+        serve: A server that the engine `openai` starts for the time that it responds; `server.base_url` is then its.
     """
 
     engine: str = "transformers"
@@ -65,6 +90,7 @@ class GenerationSettings:
     batch_size: int = 64
     vllm: VllmSettings = field(default_factory=VllmSettings)
     server: ServerSettings = field(default_factory=_local_server)
+    serve: ServeSettings = field(default_factory=ServeSettings)
 
     def __post_init__(self) -> None:
         for name in ("num_responses", "max_new_tokens", "max_prompt_length", "batch_size"):
@@ -74,17 +100,26 @@ class GenerationSettings:
             raise SettingsError(f"temperature must be 0 or above, not {self.temperature}")
         if not 0.0 < self.top_p <= 1.0:
             raise SettingsError(f"top_p must be above 0 and at most 1, not {self.top_p}")
+        if self.serve.command and self.engine != "openai":
+            raise SettingsError(f"serve.command: the engine {self.engine} asks no server", hint="set engine: openai")
+
+    @property
+    def serves_policy(self) -> bool:
+        """Whether the server is to answer with the policy's own weights, and not with those of a name of its own."""
+        return bool(self.serve.command) or POLICY in self.server.model
 
 
-_OWN = {"vllm": ("vllm", ("tensor_parallel_size",)), "openai": ("server", ("model", "extra_body", "identity"))}
+_OWN: dict[str, dict[str, tuple[str, ...]]] = {
+    "vllm": {"vllm": ("tensor_parallel_size",)},
+    "openai": {"server": ("model", "extra_body", "identity"), "serve": ("token_ids",)},
+}
 """Engine -> its own settings, and which of them can move a sample; the rest are places, patience, and the machine's."""
 
 
 def decisive_settings(settings: GenerationSettings) -> dict[str, Any]:
     """What decides the responses, as plain data: everything but other engines' settings, places and patience."""
     document = settings_document(settings)
-    own = {name: document.pop(name) for name, _ in _OWN.values()}
-    if settings.engine in _OWN:
-        name, keys = _OWN[settings.engine]
+    own = {name: document.pop(name) for names in _OWN.values() for name in names}
+    for name, keys in _OWN.get(settings.engine, {}).items():
         document[name] = {key: own[name][key] for key in keys}
     return document

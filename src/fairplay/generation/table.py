@@ -13,6 +13,7 @@ from fairplay.generation.mixture import Mixture, is_mixture, read_mixture
 from fairplay.generation.settings import GenerationSettings
 from fairplay.lookup import lookup
 from fairplay.models.settings import ModelSettings
+from fairplay.servers.hosting import check_program
 
 
 def _transformers(settings: GenerationSettings, model: str, model_settings: ModelSettings) -> Engine:
@@ -29,10 +30,9 @@ def _vllm(settings: GenerationSettings, model: str, model_settings: ModelSetting
 
 
 def _openai(settings: GenerationSettings, model: str, model_settings: ModelSettings) -> Engine:
-    del model_settings  # the server loads the model its own way
     from fairplay.generation.openai_engine import start_openai
 
-    return start_openai(settings, model)
+    return start_openai(settings, model, model_settings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +59,11 @@ def check_engine(settings: GenerationSettings) -> None:
     """Refuse, before a run starts, an engine that is not known or not installed.
 
     Raises:
-        SettingsError: If there is no engine of that name.
+        SettingsError: If there is no engine of that name, or no program that starts its server.
         ResourceError: If its package is not installed.
     """
+    if settings.serve.command:
+        check_program(settings.serve.command)
     package = lookup(ENGINES, settings.engine, "engine").package
     if package and find_spec(package) is None:
         raise ResourceError(

@@ -57,11 +57,12 @@ def check_settings(settings: RunSettings) -> None:
     check_objective(objective, (), settings.training)
     check_training(settings.training, settings.loading)
     check_engine(settings.generation)
-    if settings.generation.engine == "openai" and POLICY not in settings.generation.server.model:
+    if settings.generation.engine == "openai" and not settings.generation.serves_policy:
         raise SettingsError(
             f"generation.server.model: `{settings.generation.server.model}` names fixed weights, "
             "and a run samples from new ones in every iteration",
-            hint=f"use generation.engine=vllm, or a server that loads by name and server.model='{POLICY}'",
+            hint="start one in every iteration by generation.serve.command='vllm serve {model} --port {port}', "
+            f"or use one that loads by name, generation.server.model='{POLICY}'",
         )
     resolve_device(settings.loading)
     frozen = frozen_models(objective, anchor=anchor_source(settings), importance=settings.importance)

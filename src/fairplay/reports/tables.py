@@ -175,8 +175,10 @@ def sampling_sentences(contents: ReportContents) -> tuple[str, ...]:
         f"Iteration {entry.iteration}: the engine’s log-probs of {entry.sampling['num_tokens']:,} tokens that it "
         f"sampled differ from the trainer’s by {entry.sampling['mean_abs']:.1e} nats on average and "
         f"{entry.sampling['max_abs']:.1e} at most; KL a token {entry.sampling['kl']:.1e}."
-        for entry in contents.iterations
         if entry.sampling
+        else f"Iteration {entry.iteration}: the engine told no log-probs, so how far its sampling is from what was "
+        "trained is not measured."
+        for entry in contents.iterations
     )
 
 

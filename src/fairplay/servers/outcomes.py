@@ -43,11 +43,12 @@ class Position:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """One reply's text, why it ended ("stop" or "length"), and its log-probs, empty if not asked for."""
+    """One reply's text, why it ended ("stop" or "length"), and its log-probs and token ids, empty if not asked for."""
 
     text: str
     finish_reason: str
     positions: tuple[Position, ...] = ()
+    token_ids: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +60,7 @@ class Reply:
         model: The model's name as the server gives it.
         prompt_tokens, completion_tokens: As the server counts them.
         attempts: What it took; 0 if the reply was in the cache.
+        prompt_token_ids: The question as the server rendered it, where that was asked for.
     """
 
     choices: tuple[Choice, ...]
@@ -66,6 +68,7 @@ class Reply:
     prompt_tokens: int
     completion_tokens: int
     attempts: int = 0
+    prompt_token_ids: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,6 +42,7 @@ def parse_reply(text: str, attempts: int) -> Reply:
         prompt_tokens=_count(counts.get("prompt_tokens")),
         completion_tokens=_count(counts.get("completion_tokens")),
         attempts=attempts,
+        prompt_token_ids=_ids(document.get("prompt_token_ids")),
     )
 
 
@@ -53,11 +54,13 @@ def reply_json(reply: Reply) -> str:
             "finish_reason": choice.finish_reason,
             "message": {"role": "assistant", "content": choice.text},
             "logprobs": {"content": [_position_document(position) for position in choice.positions]},
+            "token_ids": choice.token_ids,
         }
         for index, choice in enumerate(reply.choices)
     ]
     usage = {"prompt_tokens": reply.prompt_tokens, "completion_tokens": reply.completion_tokens}
-    return json.dumps({"model": reply.model, "choices": choices, "usage": usage})
+    document = {"model": reply.model, "choices": choices, "usage": usage, "prompt_token_ids": reply.prompt_token_ids}
+    return json.dumps(document)
 
 
 def _position_document(position: Position) -> dict[str, Any]:
@@ -72,6 +75,15 @@ def _index(choice: Any, place: int) -> int:
 
 def _count(value: Any) -> int:
     return value if isinstance(value, int) and value >= 0 else 0
+
+
+def _ids(value: Any) -> tuple[int, ...]:
+    """Token ids; none where there are none."""
+    if value is None:
+        return ()
+    if not isinstance(value, list) or not all(isinstance(item, int) and item >= 0 for item in value):
+        raise MalformedReplyError("token ids that are no list of numbers")
+    return tuple(value)
 
 
 def _choice(document: Any) -> Choice:
@@ -89,7 +101,8 @@ def _choice(document: Any) -> Choice:
     positions = logprobs.get("content") if isinstance(logprobs, dict) else None
     if positions is not None and not isinstance(positions, list):
         raise MalformedReplyError("log-probs that are no list")
-    return Choice(content, reason, tuple(_position(item) for item in positions or ()))
+    known = tuple(_position(item) for item in positions or ())
+    return Choice(content, reason, known, _ids(document.get("token_ids")))
 
 
 def _position(document: Any) -> Position:
