@@ -1,4 +1,5 @@
 import itertools
+import json
 import re
 import shlex
 from contextlib import suppress
@@ -6,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from fairplay.cli.main import run as fairplay
 from fairplay.errors import DataError, ServiceError, SettingsError
 from fairplay.objectives.table import build_objective
 from fairplay.pipeline.context import CHECKPOINT, EXAMPLES
@@ -83,6 +85,31 @@ def test_hardware_is_laid_over_a_recipe_and_its_training_fits(path, world):
         assert settings.training.examples_per_step * max(devices, 1) == 64
         memory = run_plan(settings, place=Place("h100", devices))["memory"]
         assert memory["training"] < memory["there"]
+
+
+@pytest.mark.parametrize("hardware", ["", "1x80gb", "8x80gb", "nodes"])
+@pytest.mark.parametrize("path", RUNS, ids=str)
+def test_a_dry_run_needs_no_hub_and_says_what_it_could_not_read(path, hardware, capsys):
+    """The command line that the recipe's own comment names, on the hardware that is laid over it."""
+    devices = {"": 8, "1x80gb": 1, "8x80gb": 8, "nodes": 32}[hardware]
+    over = ["--set", f"@{RECIPES}/hardware/{hardware}.yaml"] if hardware else []
+    command = ["run", str(RECIPES / path), *over, "--dry-run", "--hardware", f"h100:{devices}", "--format", "json"]
+    assert fairplay(command) == 0
+    printed = capsys.readouterr()
+    plan = json.loads(printed.out)
+    assert (plan["usable_prompts"], plan["held_out_prompts"]) == (None, 500)
+    assert plan["prompts_per_iteration"] == (20_000 if path.parts[0] == "sppo" else 6_500)
+    assert plan["seconds"] > 60
+    assert all(stage["seconds"] is not None for stage in plan["stages"])
+    assert plan["memory"]["training"] < plan["memory"]["there"] or not hardware
+    assert "the prompts were not read" in plan["assumptions"]
+    assert f"not checked: {read_run_settings(RECIPES / path, []).prompts.data}" in printed.err
+
+
+def test_a_dry_run_without_numbers_needs_the_data(capsys):
+    command = ["run", str(RECIPES / "sppo" / "mistral-7b-instruct.yaml"), "--dry-run"]
+    assert fairplay([*command, "--set", "prompts.num_per_iteration=0"]) == ServiceError.exit_code
+    assert "is the hub within reach?" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("path", [path for path in ALL if path.parts[0] in ("simpo", "sampo")], ids=str)

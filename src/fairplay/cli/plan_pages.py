@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from fairplay.cli.options import Format
 from fairplay.cli.printing import print_json, print_table
-from fairplay.errors import ServiceError, SettingsError
+from fairplay.errors import ResourceError, ServiceError, SettingsError
 from fairplay.pipeline.planning.wording import duration, size
 
 if TYPE_CHECKING:
@@ -33,21 +33,29 @@ def print_plan(settings: "RunSettings", output: Format, *, rates: "Rates | None"
     """
     from fairplay.pipeline.loop import check_settings
     from fairplay.pipeline.planning.clock import Place
-    from fairplay.pipeline.planning.plan import run_plan
+    from fairplay.pipeline.planning.plan import read_counts, run_plan, stated_counts
 
     try:
         check_settings(settings)
     except ServiceError as error:  # a plan can be made without the hub; the run itself will ask for it
         print(f"not checked: {error.message}", file=sys.stderr)
+    try:
+        counts = read_counts(settings)
+    except (ServiceError, ResourceError) as error:
+        stated = stated_counts(settings)
+        if stated is None:
+            raise
+        print(f"not checked: {error.message}", file=sys.stderr)
+        counts = stated
     name, _, number = hardware.partition(":")
     if number and not number.isdecimal():
         raise SettingsError(f"--hardware {hardware}: not NAME or NAME:N", hint="such as --hardware h100:8")
-    plan = run_plan(settings, rates=rates, place=Place(name, int(number or 1)) if hardware else None)
+    plan = run_plan(settings, counts=counts, rates=rates, place=Place(name, int(number or 1)) if hardware else None)
     if output is Format.json:
         print_json(plan)
         return
-    counts = [(key.replace("_", " "), plan[key]) for key in _COUNTS]
-    print_table(("what", "how much"), [*counts, ("verdicts on canaries", plan["gates"]["count"])])
+    told = [(key.replace("_", " "), "not read" if plan[key] is None else plan[key]) for key in _COUNTS]
+    print_table(("what", "how much"), [*told, ("verdicts on canaries", plan["gates"]["count"])])
     rows = [*plan["stages"], plan["game"]]
     columns = ("stage", "count", "of", "tokens", "forward passes", "time", "disk")
     print_table(columns, [_row(row) for row in rows if row["count"]], title="\none iteration")

@@ -5,7 +5,7 @@ Left out: how work is counted (`work.py`), costed (`costs.py`) and measured (`ca
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,15 +34,64 @@ PLAN_NAME = "plan.json"
 SCHEMA_VERSION = 1
 TYPICAL_RESPONSE = 400
 """Mean tokens of a response where none was measured: published 7B to 9B policies write 330 to 480 on UltraFeedback."""
+TYPICAL_PROMPT = 200
+"""Mean tokens of a prompt where none was read; as `docs/scaling.md`."""
 _LETTERS_A_TOKEN = 4
 _LORA_SHARE = 0.005  # of the parameters that adapters of rank 16 on all linear layers have
 
 
-def run_plan(settings: RunSettings, *, rates: Rates | None = None, place: Place | None = None) -> dict[str, Any]:
-    """Read the run's prompts and say what each stage of an iteration will do; nothing is written.
+@dataclass(frozen=True, slots=True)
+class PromptCounts:
+    """The prompts of a run.
+
+    Attributes:
+        usable: For training, all together; None where they were not read.
+        left_out: Of those that were read; None where none were.
+        each_iteration: Of an iteration.
+        held_out: That iterates are judged on.
+        tokens: Of one, on average.
+    """
+
+    usable: int | None
+    left_out: int | None
+    each_iteration: int
+    held_out: int
+    tokens: float
+
+
+def read_counts(settings: RunSettings) -> PromptCounts:
+    """The prompts as they are.
+
+    Raises:
+        DataError: If they are missing, or too few for the iterations.
+        ServiceError, ResourceError: If they are on the hub, and that can't be reached.
+    """
+    context = RunContext(RunDirectory(Path("plan")), settings, lambda: False)
+    prompts, dropped = training_prompts(context)
+    share = prompts_per_iteration(settings, len(prompts))
+    return PromptCounts(len(prompts), len(dropped), share, len(held_out_prompts(context)), _prompt_tokens(prompts))
+
+
+def stated_counts(settings: RunSettings) -> PromptCounts | None:
+    """The prompts as the settings tell their numbers, unread; None where these leave them to the data."""
+    each, held_out = settings.prompts.num_per_iteration, settings.evaluation.num_prompts
+    if not (each and held_out):
+        return None
+    return PromptCounts(None, None, each, held_out, float(min(TYPICAL_PROMPT, settings.generation.max_prompt_length)))
+
+
+def run_plan(
+    settings: RunSettings,
+    *,
+    counts: PromptCounts | None = None,
+    rates: Rates | None = None,
+    place: Place | None = None,
+) -> dict[str, Any]:
+    """Say what each stage of an iteration will do; nothing is written.
 
     Args:
         settings: The run's settings.
+        counts: Its prompts; without them they are read.
         rates: How fast this machine is, from `calibration.calibrate`.
         place: Hardware that the run is planned for, by its data sheet; without rates or place there are no hours.
 
@@ -50,13 +99,11 @@ def run_plan(settings: RunSettings, *, rates: Rates | None = None, place: Place 
         Counts, `stages` (one iteration), `game`, `gates` (the canaries), totals, `memory`, and `assumptions` in words.
 
     Raises:
-        DataError: If prompts are missing, or too few for the iterations.
+        DataError, ServiceError, ResourceError: If prompts have to be read and can't be, see `read_counts`.
     """
-    context = RunContext(RunDirectory(Path("plan")), settings, lambda: False)
-    prompts, dropped = training_prompts(context)
-    share = prompts_per_iteration(settings, len(prompts))
-    held_out = len(held_out_prompts(context))
-    lengths = rates.lengths if rates else Lengths(_prompt_tokens(prompts), _typical(settings), "assumed")
+    counts = counts or read_counts(settings)
+    share, held_out = counts.each_iteration, counts.held_out
+    lengths = rates.lengths if rates else Lengths(counts.tokens, _typical(settings), "assumed")
     shape = model_shape(settings.model)
     weights = shape.parameters * _bytes_of(settings.loading.dtype) if shape else 0.0
     work = iteration_work(settings, prompts=share, held_out=held_out, lengths=lengths, weight_bytes=weights)
@@ -71,8 +118,8 @@ def run_plan(settings: RunSettings, *, rates: Rates | None = None, place: Place 
         "model": settings.model,
         "objective": str(settings.objective["name"]),
         "iterations": number,
-        "usable_prompts": len(prompts),
-        "prompts_left_out": len(dropped),
+        "usable_prompts": counts.usable,
+        "prompts_left_out": counts.left_out,
         "prompts_per_iteration": share,
         "held_out_prompts": held_out,
         "mean_prompt_tokens": round(lengths.prompt, 1),
@@ -84,7 +131,7 @@ def run_plan(settings: RunSettings, *, rates: Rates | None = None, place: Place 
         "seconds": number * sum(known) + (game_seconds or 0.0) if known else None,
         "disk": number * sum(item.disk for item in work) + _checkpoint_disk(settings, shape),
         "memory": _memory(settings, shape, lengths, place),
-        "assumptions": clock.assumptions(),
+        "assumptions": [*clock.assumptions(), *([] if counts.usable else ["the prompts were not read"])],
     }
 
 

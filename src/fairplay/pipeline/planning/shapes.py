@@ -5,7 +5,7 @@ Left out: loading anything. Floor 7; imports no torch.
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -49,17 +49,22 @@ class ModelShape:
         return self.body + self.head * (1 if self.tied else 2)
 
 
+_LLAMA_3_8B = ModelShape(32, 4096, 14336, 4096, 1024, 128256)
+_LLAMA_3_8B_REWARD = replace(_LLAMA_3_8B, tied=True)
 KNOWN: Mapping[str, ModelShape] = {
     "mistralai/Mistral-7B-Instruct-v0.2": ModelShape(32, 4096, 14336, 4096, 1024, 32000),
     "alignment-handbook/zephyr-7b-sft-full": ModelShape(32, 4096, 14336, 4096, 1024, 32000),
-    "meta-llama/Meta-Llama-3-8B-Instruct": ModelShape(32, 4096, 14336, 4096, 1024, 128256),
-    "princeton-nlp/Llama-3-Base-8B-SFT": ModelShape(32, 4096, 14336, 4096, 1024, 128256),
+    "meta-llama/Meta-Llama-3-8B-Instruct": _LLAMA_3_8B,
+    "princeton-nlp/Llama-3-Base-8B-SFT": _LLAMA_3_8B,
+    "RLHFlow/LLaMA3-SFT": _LLAMA_3_8B,
     "google/gemma-2-9b-it": ModelShape(42, 3584, 14336, 4096, 2048, 256000, tied=True),
     "allenai/tulu-2-13b": ModelShape(40, 5120, 13824, 5120, 5120, 32000),
+    "Skywork/Skywork-Reward-Llama-3.1-8B-v0.2": _LLAMA_3_8B_REWARD,
+    "sfairXC/FsfairX-LLaMA3-RM-v0.1": _LLAMA_3_8B_REWARD,
     "llm-blender/PairRM": ModelShape(24, 1024, 2731, 1024, 1024, 128100, tied=True),
 }
-"""Public models by hub id, from their published configs. PairRM is DeBERTa-v3-large, whose feed-forward part is two
-matrices 4096 wide: as many parameters as three of 2731."""
+"""Public models by hub id, from their published configs. A reward model has no head of words, so one such matrix.
+PairRM is DeBERTa-v3-large, whose feed-forward part is two matrices 4096 wide: as many parameters as three of 2731."""
 
 
 def model_shape(source: str) -> ModelShape | None:
