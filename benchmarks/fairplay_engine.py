@@ -17,6 +17,7 @@ from fairplay.training.batches import ReferenceLogps, TrainingSet, example_rows,
 from fairplay.training.optimizers import build_optimizer
 from fairplay.training.reading import TILE
 from fairplay.training.settings import TrainingSettings
+from fairplay.training.trainable import checkpoint_layers
 from workloads import make_model
 
 PARAMETERS = {"dpo": {"beta": 0.1}}
@@ -117,10 +118,10 @@ class FairplayEngine(GivenModel):
         bf16: bool,
         layout: str,
         budget: int,
-        checkpointing: bool = False,
+        checkpointed: float = 0.0,
     ) -> None:
         made = make_model(model)
-        if checkpointing:
-            made.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        if checkpointed:
+            checkpoint_layers(made.eval(), checkpointed)
         super().__init__(made, examples, layout=layout, budget=budget, lr=None, bf16=bf16)
         self.optimizer = torch.optim.AdamW(self.parameters, lr=1e-6, weight_decay=0.0)

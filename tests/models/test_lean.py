@@ -8,12 +8,14 @@ import torch
 from torch.autograd.graph import saved_tensors_hooks
 
 from fairplay.models.adapters import add_adapters
-from fairplay.models.lean import lean_layers, lean_mlp, lean_norm
+from fairplay.models.lean import LEAN_FROM, lean_layers, lean_mlp, lean_norm
 from fairplay.models.loading import Policy
 from fairplay.models.settings import AdapterSettings
+from fairplay.models.token_logps import score_rows
 from models.families import Float64Stays, make
 
 IDS = torch.arange(3, 43).reshape(2, 20)
+MANY = 10**9  # tokens
 LEAN = ("llama", "qwen2", "qwen3", "mistral", "granite")
 
 
@@ -28,7 +30,7 @@ def passed(model, *, lean):
     model.zero_grad()
     with saved_tensors_hooks(keep, lambda tensor: tensor):
         if lean:
-            with lean_layers(model):
+            with lean_layers(model, num_tokens=MANY):
                 hidden = model.base_model(input_ids=IDS, use_cache=False).last_hidden_state
         else:
             hidden = model.base_model(input_ids=IDS, use_cache=False).last_hidden_state
@@ -75,25 +77,43 @@ def check_gradients(found, expected, tolerance):
 
 def test_the_model_is_left_as_it_came_whatever_happens():
     model = make("llama")
-    with pytest.raises(IndexError), lean_layers(model):
+    with pytest.raises(IndexError), lean_layers(model, num_tokens=MANY):
         model.base_model(input_ids=IDS + 10**6)
     assert not any("forward" in vars(part) for part in model.modules())
 
 
-def test_checkpointed_layers_are_not_lean():
+def test_checkpointed_layers_are_not_lean_and_the_others_are():
     model = make("llama").train()
     model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    with lean_layers(model):
-        assert not any("forward" in vars(part) for part in model.modules())
+    with lean_layers(model, num_tokens=MANY):
+        assert not any("forward" in vars(part) for part in model.model.layers.modules())
+    for layer in model.model.layers[1:]:
+        layer.training = False
+    with lean_layers(model, num_tokens=MANY):
+        assert not any("forward" in vars(part) for part in model.model.layers[0].modules())
+        assert "forward" in vars(model.model.layers[1].mlp)
     model.gradient_checkpointing_disable()
-    with lean_layers(model):
+    with lean_layers(model, num_tokens=MANY):
         assert "forward" in vars(model.model.norm)
+
+
+@pytest.mark.parametrize("layout", ["padded", "shared"])
+def test_layers_are_lean_from_a_size_of_the_input_on(layout):
+    model = make("llama")
+    was_lean = []
+    model.model.norm.register_forward_pre_hook(lambda norm, _: was_lean.append("forward" in vars(norm)))
+    enough = LEAN_FROM // model.config.hidden_size
+    for length in (enough - 1, enough):
+        ids = [3 + place % 50 for place in range(length)]
+        with torch.no_grad():
+            score_rows(model, [(ids[:-5], ids[-5:])], tile=5, layout=layout)
+    assert was_lean == [False, True]
 
 
 def test_a_norm_or_mlp_of_another_kind_stays_as_it_is():
     for family in ("gemma", "gpt2"):
         model = make(family)
-        with lean_layers(model):
+        with lean_layers(model, num_tokens=MANY):
             assert not any("forward" in vars(part) for part in model.modules())
 
 

@@ -13,7 +13,7 @@ from fairplay.objectives.evaluate import at_reference, evaluate, token_gradient
 from fairplay.objectives.likelihood import Likelihood, batch_totals
 from fairplay.objectives.objective import Objective
 from fairplay.objectives.row import Row
-from fairplay.objectives.sides import alike
+from fairplay.objectives.seats import alike
 from fairplay.objectives.table import OBJECTIVES
 
 from .batches import RandomExample, assemble, random_examples, with_policy, with_reference

@@ -23,8 +23,8 @@ def kept_by(batch: PreferenceBatch, *, seed: int = 0, draws: int = 1) -> Compari
 
 def kept_positions(batch: PreferenceBatch, **draw: int) -> list[list[int]]:
     chosen = kept_by(batch, **draw).chosen
-    positions, rows = chosen.seated.position, chosen.seated.row
-    return [positions[(rows == row) & (chosen.weights == 1)].tolist() for row in range(len(chosen.response))]
+    positions, rows = chosen.sums.seated.position, chosen.sums.seated.row
+    return [positions[(rows == row) & (chosen.sums.weights == 1)].tolist() for row in range(len(chosen.response))]
 
 
 def pair_batch(seed: int = 0, count: int = 4) -> PreferenceBatch:
@@ -48,9 +48,9 @@ def test_both_sides_keep_as_many_tokens_as_the_shorter_has_and_only_the_longer_i
     batch = pair_batch(count=20)
     comparisons = kept_by(batch)
     for side, other in ((comparisons.chosen, comparisons.rejected), (comparisons.rejected, comparisons.chosen)):
-        kept = torch.zeros_like(side.lengths).index_add(0, side.seated.row, side.weights)
+        kept = torch.zeros_like(side.lengths).index_add(0, side.sums.seated.row, side.sums.weights)
         assert torch.equal(kept, torch.minimum(side.lengths, other.lengths))
-        assert set(side.weights.tolist()) <= {0.0, 1.0}
+        assert set(side.sums.weights.tolist()) <= {0.0, 1.0}
 
 
 def test_policy_and_reference_keep_the_same_tokens_so_the_margin_is_zero_where_they_agree():
@@ -63,7 +63,7 @@ def test_every_subset_of_tokens_is_kept_equally_often():
     long, short, num_pairs, draws = 6, 2, 30, 100
     batch = long_and_short(num_pairs, long, short)
     chosen = kept_by(batch, draws=draws).chosen
-    kept = batch.logps.position[chosen.seated.token][chosen.weights == 1].reshape(num_pairs * draws, short)
+    kept = batch.logps.position[chosen.sums.seated.token][chosen.sums.weights == 1].reshape(num_pairs * draws, short)
     counts = torch.unique(kept.sort(dim=1).values, dim=0, return_counts=True)[1].to(torch.float64)
     assert len(counts) == 15
     expected = num_pairs * draws / 15

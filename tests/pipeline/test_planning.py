@@ -53,7 +53,8 @@ def test_operations_are_two_a_parameter_and_token_and_training_takes_three_passe
     once = forward_flops(LLAMA, 1000, scored=0, mean_context=0)
     assert once == 2 * LLAMA.body * 1000
     assert training_flops(LLAMA, 1000, scored=0, mean_context=0, again=False) == 3 * once
-    assert training_flops(LLAMA, 1000, scored=0, mean_context=0, again=True) == 4 * once
+    assert training_flops(LLAMA, 1000, scored=0, mean_context=0, again=0.5) == 3.5 * once
+    assert training_flops(LLAMA, 1000, scored=0, mean_context=0, again=1) == 4 * once
 
 
 def test_decoding_many_rows_costs_less_than_one_by_one_and_more_than_one():

@@ -4,6 +4,7 @@ import json
 import math
 import re
 import shutil
+from functools import partial
 
 import numpy as np
 import pytest
@@ -12,8 +13,11 @@ import torch
 from fairplay.errors import DataError, Preempted, SettingsError
 from fairplay.models.encoding import encode_examples
 from fairplay.models.loading import load_policy
+from fairplay.models.token_logps import score_rows
 from fairplay.training.plan import longest_row
 from fairplay.training.settings import ImportanceSettings
+from fairplay.training.trainable import checkpoint_layers
+from models.tiny import make_model
 from training.tiny import CPU, EXACT, make_examples, run, save_tiny_policy
 
 
@@ -180,13 +184,30 @@ def test_lora_dropout_is_drawn_in_training(start, tmp_path):
     assert losses[0] != losses[1]
 
 
-def test_recomputing_layers_changes_no_gradient(start, tmp_path):
+@pytest.mark.parametrize("share", [1.0, 0.5])
+def test_recomputing_layers_changes_no_gradient(share, start, tmp_path):
     plain = run(tmp_path / "plain", start, model_settings=EXACT)
-    run(tmp_path / "lean", start, model_settings=EXACT, gradient_checkpointing=True)
+    recomputed = {"gradient_checkpointing": True, "gradient_checkpointing_share": share}
+    run(tmp_path / "lean", start, model_settings=EXACT, **recomputed)
     assert plain.steps == 3
     expected, found = weights(tmp_path / "plain" / "policy"), weights(tmp_path / "lean" / "policy")
     for name in expected:
         torch.testing.assert_close(found[name], expected[name], rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(("share", "passes"), [(0.01, [2, 1]), (0.5, [2, 1]), (0.51, [2, 2]), (1.0, [2, 2])])
+def test_a_share_of_the_layers_is_computed_again_from_the_first_one_on(share, passes):
+    model = make_model("llama")
+    checkpoint_layers(model, share)
+    layers, seen = model.model.layers, [0, 0]
+
+    def count(place, *_):
+        seen[place] += 1
+
+    for place, layer in enumerate(layers):
+        layer.mlp.register_forward_pre_hook(partial(count, place))
+    score_rows(model, [((5, 6, 7), (8, 9))], tile=8).logps.sum().backward()
+    assert seen == passes
 
 
 def test_bf16_trains_float32_weights(start, tmp_path):

@@ -64,6 +64,7 @@ for number, options in enumerate(json.loads(sys.argv[2])):
 TRAININGS = [
     {"dtype": "float32"},
     {"dtype": "bfloat16", "optim": "rmsprop", "gradient_checkpointing": True},
+    {"dtype": "float32", "gradient_checkpointing": True, "gradient_checkpointing_share": 0.5},
     {"dtype": "float32", "use_peft": True},
 ]
 MORE = [

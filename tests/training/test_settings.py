@@ -23,6 +23,11 @@ def test_all_faults_are_named_at_once():
     ("named", "refused"),
     [
         ("lora_r", {"lora_r": 8}),
+        ("gradient_checkpointing_share: without effect", {"gradient_checkpointing_share": 0.5}),
+        (
+            r"gradient_checkpointing_share: must be in \(0, 1\]",
+            {"gradient_checkpointing": True, "gradient_checkpointing_share": 0.0},
+        ),
         ("max_prompt_length", {"max_prompt_length": 2048}),
         ("warmup_ratio", {"lr_scheduler_type": "constant"}),
         ("lr_scheduler_kwargs", {"lr_scheduler_type": "constant_with_warmup", "lr_scheduler_kwargs": {"power": 1.0}}),

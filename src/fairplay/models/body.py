@@ -40,12 +40,13 @@ def is_prompt_learning(model: Any) -> bool:
     return hasattr(model, "active_peft_config") and bool(model.active_peft_config.is_prompt_learning)
 
 
-def hidden_states(model: "PreTrainedModel", layout: RowLayout) -> Tensor:
+def hidden_states(model: "PreTrainedModel", layout: RowLayout, *, stands_for: int = 0) -> Tensor:
     """The hidden states that predict the scored tokens, [tokens, size].
 
     Args:
         model: A causal language model; gradient checkpointing and adapters work in every layout.
         layout: The rows.
+        stands_for: Tokens of the larger input that these rows are a sample of, where they are one.
 
     Raises:
         Unsupported: If the model's attention can't be computed within segments.
@@ -53,17 +54,18 @@ def hidden_states(model: "PreTrainedModel", layout: RowLayout) -> Tensor:
     causal = causal_model(model)
     device = next(causal.parameters()).device
     input_ids, source = to_device(layout.input_ids, device), to_device(layout.source, device)
+    num_tokens = max(stands_for, input_ids.numel())
     if layout.segments is None:
         _set_attention(causal, own_attention(causal))
         read = _after_learned_tokens if is_prompt_learning(model) else _plain
-        with lean_layers(causal):
+        with lean_layers(causal, num_tokens=num_tokens):
             hidden: Tensor = read(model, input_ids)
         return hidden.flatten(0, 1).index_select(0, source)
     if is_prompt_learning(model):
         raise Unsupported("the adapter puts tokens of its own before every row")
     segments = attention.prepare(layout.segments, device)
     positions = to_device(layout.position_ids, device)
-    with _segment_attention(causal), lean_layers(causal):
+    with _segment_attention(causal), lean_layers(causal, num_tokens=num_tokens):
         out = _body(causal)(input_ids=input_ids, position_ids=positions, segments=segments, use_cache=False)
     hidden = out.last_hidden_state
     if hidden.requires_grad:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -56,8 +57,18 @@ LOGIT_TRANSFORMS: Mapping[str, Callable[[float], LogitTransform]] = {
 }
 
 
+# Asked for at every pass; to look at the config takes longer than a small head.
+_TRANSFORMS: WeakKeyDictionary[nn.Module, LogitTransform] = WeakKeyDictionary()
+
+
 def _transform(causal: Any) -> LogitTransform:
     """What this model does to its logits; a bound comes after all factors (`check_head` would tell)."""
+    if causal not in _TRANSFORMS:
+        _TRANSFORMS[causal] = _configured_transform(causal)
+    return _TRANSFORMS[causal]
+
+
+def _configured_transform(causal: Any) -> LogitTransform:
     config = causal.config.get_text_config()
     values = {name: getattr(config, name, None) for name in LOGIT_TRANSFORMS}
     found = [LOGIT_TRANSFORMS[name](value) for name, value in values.items() if value is not None]

@@ -80,25 +80,30 @@ class _Rows:
     rows: Sequence[Row]
     prompt_lengths: Ints
     response_lengths: Ints
+    longest: int  # of prompt and response together
     leads: NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
 class _Places:
-    """Flat places at which each row's prompt and response start, [rows]; rows of a group share their prompt's."""
+    """Flat places at which each row's prompt and response start, [rows]; rows of a group share their prompt's.
+
+    Rows lie one behind the other, each in `lengths` places: its prompt if it `opens` a group, its response, padding.
+    """
 
     prompt: Ints
     response: Ints
+    lengths: Ints
+    opens: NDArray[np.bool_]
     shape: tuple[int, int]
     is_packed: bool
-    opens: NDArray[np.bool_]  # rows with a prompt of their own
 
 
 def _padded(rows: _Rows) -> _Places:
-    columns = int((rows.prompt_lengths + rows.response_lengths).max())
-    starts = np.arange(len(rows.rows)) * columns
-    every = np.ones_like(rows.leads)
-    return _Places(starts, starts + rows.prompt_lengths, (len(rows.rows), columns), False, every)
+    count, columns = len(rows.rows), rows.longest
+    starts = np.arange(count) * columns
+    lengths, every = np.full(count, columns), np.ones(count, dtype=np.bool_)
+    return _Places(starts, starts + rows.prompt_lengths, lengths, every, (count, columns), is_packed=False)
 
 
 def _packed(rows: _Rows) -> _Places:
@@ -111,10 +116,12 @@ def _shared(rows: _Rows) -> _Places:
 
 def _in_one_input(rows: _Rows, opens: NDArray[np.bool_]) -> _Places:
     own_prompt = np.where(opens, rows.prompt_lengths, 0)
-    ends = np.cumsum(own_prompt + rows.response_lengths)
+    lengths = own_prompt + rows.response_lengths
+    ends = np.cumsum(lengths)
     response = ends - rows.response_lengths
     group = np.cumsum(opens) - 1
-    return _Places((response - own_prompt)[opens][group], response, (1, int(ends[-1])), True, opens)
+    prompt = (response - own_prompt)[opens][group]
+    return _Places(prompt, response, lengths, opens, (1, int(ends[-1])), is_packed=True)
 
 
 def _padded_tokens(prompt: int, responses: Sequence[int]) -> int:
@@ -178,8 +185,7 @@ def lay_rows(rows: Sequence[Row], layout: str, *, prompt_tokens: bool = False) -
     measured = _measured(rows)
     places = lookup(LAYOUTS, layout, "layout").place(measured)
     input_ids, position_ids = _filled(measured, places)
-    row, position, place = _scored(measured, places, prompt_tokens)
-    source = _place(measured, places, row, position - 1)
+    row, position, place, source = _scored(measured, places, prompt_tokens)
     return RowLayout(
         input_ids=torch.from_numpy(input_ids.reshape(places.shape)),
         position_ids=torch.from_numpy(position_ids.reshape(places.shape)),
@@ -192,12 +198,14 @@ def lay_rows(rows: Sequence[Row], layout: str, *, prompt_tokens: bool = False) -
 
 
 def _measured(rows: Sequence[Row]) -> _Rows:
-    prompts = np.fromiter((len(prompt) for prompt, _ in rows), dtype=np.int64, count=len(rows))
-    responses = np.fromiter((len(response) for _, response in rows), dtype=np.int64, count=len(rows))
-    if not len(rows) or prompts.min() < 1 or responses.min() < 1:
+    prompts = [len(prompt) for prompt, _ in rows]
+    responses = [len(response) for _, response in rows]
+    if not rows or min(prompts) < 1 or min(responses) < 1:
         raise DataError("a prompt or a response without tokens can't be scored", hint="leave such rows out")
     leads = [not _is_same(before, prompt) for (before, _), (prompt, _) in pairwise(rows)]
-    return _Rows(rows, prompts, responses, np.array([True, *leads]))
+    longest = max(map(sum, zip(prompts, responses, strict=True)))
+    lengths = np.array([prompts, responses], dtype=np.int64)
+    return _Rows(rows, lengths[0], lengths[1], longest, np.array([True, *leads]))
 
 
 def _is_same(one: Sequence[int], other: Sequence[int]) -> bool:
@@ -206,39 +214,31 @@ def _is_same(one: Sequence[int], other: Sequence[int]) -> bool:
 
 def _filled(rows: _Rows, places: _Places) -> tuple[Ints, Ints]:
     """Token ids and positions of the whole input, flat."""
-    kept = [
-        (prompt if opens else (), response) for (prompt, response), opens in zip(rows.rows, places.opens, strict=True)
-    ]
-    lengths = np.stack([np.where(places.opens, rows.prompt_lengths, 0), rows.response_lengths], axis=1).ravel()
-    starts = np.stack([places.prompt, places.response], axis=1).ravel()
-    first_positions = np.stack([np.zeros_like(rows.prompt_lengths), rows.prompt_lengths], axis=1).ravel()
-    within = _counted(lengths)
+    parts: list[Sequence[int]] = []
+    room = zip(rows.rows, places.opens.tolist(), places.lengths.tolist(), strict=True)
+    for (prompt, response), opens, length in room:
+        own = (prompt, response) if opens else (response,)
+        padding = length - sum(map(len, own))
+        parts += (*own, (0,) * padding) if padding else own
     size = places.shape[0] * places.shape[1]
-    input_ids = np.zeros(size, dtype=np.int64)
-    position_ids = np.arange(size) % places.shape[1]
-    where = np.repeat(starts, lengths) + within
-    input_ids[where] = np.fromiter(chain.from_iterable(chain.from_iterable(kept)), dtype=np.int64, count=len(where))
-    position_ids[where] = np.repeat(first_positions, lengths) + within
-    return input_ids, position_ids
+    input_ids = np.fromiter(chain.from_iterable(parts), dtype=np.int64, count=size)
+    return input_ids, np.arange(size) - np.repeat(places.response - rows.prompt_lengths, places.lengths)
 
 
-def _scored(rows: _Rows, places: _Places, prompt_tokens: bool) -> tuple[Ints, Ints, Ints]:
-    """(row, place within the response, place in the input) of every scored token."""
-    before = rows.prompt_lengths - 1 if prompt_tokens else np.zeros_like(rows.prompt_lengths)
-    counts = before + rows.response_lengths
+def _scored(rows: _Rows, places: _Places, prompt_tokens: bool) -> tuple[Ints, Ints, Ints, Ints]:
+    """(row, place within the response, place in the input, place in the input of what stands before) of scored tokens.
+
+    All places of a row count from where its response starts, but what belongs to a shared prompt lies further ahead.
+    """
+    counts = rows.response_lengths
+    if prompt_tokens:
+        counts = counts + rows.prompt_lengths - 1
     row = np.repeat(np.arange(len(counts)), counts)
-    position = _counted(counts) - before[row]
-    return row, position, _place(rows, places, row, position)
-
-
-def _place(rows: _Rows, places: _Places, row: Ints, position: Ints) -> Ints:
-    of_prompt = places.prompt[row] + rows.prompt_lengths[row]
-    return np.where(position < 0, of_prompt, places.response[row]) + position
-
-
-def _counted(lengths: Ints) -> Ints:
-    """0, 1, ... within each of several runs of these lengths."""
-    return np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    firsts = np.cumsum(counts) - rows.response_lengths
+    position = np.arange(len(row)) - np.repeat(firsts, counts)
+    place = position + np.repeat(places.response, counts)
+    ahead = np.repeat(places.response - places.prompt - rows.prompt_lengths, counts)
+    return row, position, place - ahead * (position < 0), place - 1 - ahead * (position < 1)
 
 
 def _segments(rows: _Rows, places: _Places) -> Segments:
@@ -248,4 +248,4 @@ def _segments(rows: _Rows, places: _Places) -> Segments:
         (int(places.prompt[first]), int(places.response[first]), *ends[first:after].tolist())
         for first, after in pairwise([*firsts.tolist(), len(ends)])
     )
-    return Segments(groups, int((rows.prompt_lengths + rows.response_lengths).max()))
+    return Segments(groups, rows.longest)

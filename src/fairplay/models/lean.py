@@ -2,8 +2,9 @@
 
 What follows from these by a few cheap operations is made again: two fifths of a Llama layer's activations. The numbers
 are the model's own to rounding. A module is replaced, while the body runs, if its class computes word for word what
-Llama's does; others stay as they are. Left out: whole layers made again (gradient checkpointing does it, and is not
-mixed with this). Floor 3.
+Llama's does; others stay as they are, and so do all for an input so small that calling Python functions would cost more
+than what is kept is worth. Left out: whole layers made again (gradient checkpointing does it, and is not mixed with
+this). Floor 3.
 """
 
 import inspect
@@ -22,30 +23,37 @@ from transformers.activations import SiLUActivation
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.models.llama.modeling_llama import LlamaMLP, LlamaRMSNorm
 
+# Numbers in the hidden states of an input (tokens * hidden size) from which on layers are lean: 256 KB in float32, of
+# which a Llama layer keeps some thirty.
+LEAN_FROM = 2**16
+
 
 @dataclass(frozen=True)
 class _Parts:
-    """Modules of a model that can be lean, each with its class's lean form, and those that may be made again whole."""
+    """Modules of a model that can be lean, each with its class's lean form and the layer it lies in, if it does."""
 
-    lean: tuple[tuple[nn.Module, Callable[[Any, Tensor], Tensor]], ...]
-    layers: tuple[GradientCheckpointingLayer, ...]
+    lean: tuple[tuple[nn.Module, Callable[[Any, Tensor], Tensor], GradientCheckpointingLayer | None], ...]
+    hidden_size: int
 
 
 _PARTS: WeakKeyDictionary[nn.Module, _Parts] = WeakKeyDictionary()
 
 
 @contextmanager
-def lean_layers(model: nn.Module) -> Iterator[None]:
+def lean_layers(model: Any, *, num_tokens: int) -> Iterator[None]:
     """Norms and gated MLPs of the model keep less while the block runs.
 
     Args:
-        model: A causal language model. It is left as it is where its layers are checkpointed, and where it computes in
-            float64, which its norms don't: there the numbers are held to the last digit.
+        model: A causal language model. Its layers are left as they are where they are checkpointed, and all of it where
+            it computes in float64, which its norms don't: there the numbers are held to the last digit.
+        num_tokens: Tokens of the input, padding included; below `LEAN_FROM` numbers the model is left as it is too.
     """
     parts = _parts(model)
-    is_checkpointed = any(layer.gradient_checkpointing and layer.training for layer in parts.layers)
-    lean = () if is_checkpointed or next(model.parameters()).dtype == torch.float64 else parts.lean
-    replaced = [(part, form) for part, form in lean if "forward" not in vars(part)]
+    if num_tokens * parts.hidden_size < LEAN_FROM:
+        yield
+        return
+    lean = () if next(model.parameters()).dtype == torch.float64 else parts.lean
+    replaced = [(part, form) for part, form, layer in lean if "forward" not in vars(part) and not _is_made_again(layer)]
     for part, form in replaced:
         vars(part)["forward"] = partial(form, part)
     try:
@@ -55,12 +63,17 @@ def lean_layers(model: nn.Module) -> Iterator[None]:
             del vars(part)["forward"]
 
 
-def _parts(model: nn.Module) -> _Parts:
+def _parts(model: Any) -> _Parts:
     if model not in _PARTS:
-        every = tuple(model.modules())
-        lean = tuple((part, form) for part in every if (form := _lean_form(part)))
-        _PARTS[model] = _Parts(lean, tuple(part for part in every if isinstance(part, GradientCheckpointingLayer)))
+        layers = [part for part in model.modules() if isinstance(part, GradientCheckpointingLayer)]
+        around = {part: layer for layer in layers for part in layer.modules()}
+        lean = tuple((part, form, around.get(part)) for part in model.modules() if (form := _lean_form(part)))
+        _PARTS[model] = _Parts(lean, model.config.get_text_config().hidden_size)
     return _PARTS[model]
+
+
+def _is_made_again(layer: GradientCheckpointingLayer | None) -> bool:
+    return layer is not None and layer.gradient_checkpointing and layer.training
 
 
 def _lean_form(part: nn.Module) -> Callable[[Any, Tensor], Tensor] | None:

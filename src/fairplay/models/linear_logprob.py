@@ -1,11 +1,13 @@
 """Log-probs of target tokens straight from hidden states: [tokens, vocabulary] is never whole, unless it is small.
 
-Logits are made a tile of tokens at a time and turned at once into their own gradient, up to a factor per token: softmax
-minus one-hot. From it follows the hidden states' gradient within the forward pass; for the weight's it is kept where it
-fits a budget, else made again. Left out: which module the weight is of, what two models differ in (`head.py`). Floor 3.
+Logits are made a tile of tokens at a time and turned at once into their own slope, up to a factor per token: softmax
+minus one-hot, the gradient of what is to be small. From it follows the hidden states' gradient within the forward pass;
+for the weight's it is kept where it fits a budget, else made again. Left out: which module the weight is of, what two
+models differ in (`head.py`). Floor 3.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -90,14 +92,14 @@ class _LinearLogprob(torch.autograd.Function):
         for_hidden = recording and ctx.needs_input_grad[0]
         for_weight = recording and any(ctx.needs_input_grad[1:3])
         keeps = for_weight and count * vocabulary * dtype.itemsize <= work.kept_bytes
-        with torch.autocast(hidden.device.type, enabled=False):
-            head = _head(hidden * work.transform.factor, weight, bias, target, work, dtype)
+        with _as_typed(hidden.device):
+            head = _head(_times(work.transform.factor, hidden), weight, bias, target, work, dtype)
             held = torch.empty(count if keeps else min(count, work.tile), vocabulary, dtype=dtype, device=hidden.device)
             found = [target.new_empty(count, dtype=_exact(dtype)) for _ in range(1 + len(work.statistics))]
             unit = torch.empty_like(head.hidden) if for_hidden else None
             for part in _parts(count, work.tile):
                 tile = head.logits(part, held[part] if keeps else held[: part.stop - part.start])
-                head.read(tile, part, found=found, gradient=keeps or for_hidden)
+                head.read(tile, part, found=found, slope=keeps or for_hidden)
                 if unit is not None:
                     torch.mm(tile, head.weight, out=unit[part])
         ctx.work, ctx.hidden_dtype = work, hidden.dtype
@@ -109,17 +111,17 @@ class _LinearLogprob(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, of_logps: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
         hidden, weight, bias, target, unit, kept = ctx.saved_tensors
-        factor, coefficient = ctx.work.transform.factor, of_logps[:, None]
+        factor, coefficient = ctx.work.transform.factor, of_logps.neg()[:, None]
         of_hidden = of_weight = of_bias = None
-        with torch.autocast(of_logps.device.type, enabled=False):
+        with _as_typed(of_logps.device):
             if unit is not None:
-                of_hidden = (unit * (coefficient * factor)).to(ctx.hidden_dtype)
+                of_hidden = (unit * _times(factor, coefficient)).to(ctx.hidden_dtype)
             if hidden is not None:
                 head = _head(hidden, weight, bias, target, ctx.work, hidden.dtype)
-                columns = [hidden * coefficient]
+                columns = hidden * coefficient
                 if bias is not None:  # its gradient is one more column of the weight's
-                    columns.append(coefficient * factor)
-                sums = head.weight_gradient(torch.cat(columns, dim=1).to(hidden.dtype), kept)
+                    columns = torch.cat([columns, coefficient * factor], dim=1)
+                sums = head.weight_gradient(columns.to(hidden.dtype), kept)
                 of_weight = sums[:, : weight.shape[1]].to(weight.dtype)
                 of_bias = None if bias is None else sums[:, -1].to(bias.dtype)
         return of_hidden, of_weight, of_bias, None, None, None
@@ -141,14 +143,14 @@ class _Head:
             return torch.mm(self.hidden[part], self.weight.t(), out=out)
         return torch.addmm(self.bias, self.hidden[part], self.weight.t(), out=out)
 
-    def read(self, tile: Tensor, part: slice, *, found: Sequence[Tensor], gradient: bool) -> None:
-        """Scores of a tile's tokens, and their gradient in its place.
+    def read(self, tile: Tensor, part: slice, *, found: Sequence[Tensor], slope: bool) -> None:
+        """Scores of a tile's tokens, and their slope in its place.
 
         Args:
-            tile: Logits of the tokens, [tokens, vocabulary]; on return their log-probs' gradient in what `logits` gave.
+            tile: Logits of the tokens, [tokens, vocabulary]; on return the gradient of -log-prob in what `logits` gave.
             part: The tile's tokens.
             found: Log-probs, then statistics of all tokens, [all tokens] each, to fill in for these; empty for none.
-            gradient: Whether the gradient is asked for; if not, the tile is left as it is.
+            slope: Whether the slope is asked for; if not, the tile is left as it is.
         """
         at_once = READ_ON_CPU if tile.device.type == "cpu" else READ_ELSEWHERE
         cap = self.work.transform.cap
@@ -161,17 +163,19 @@ class _Head:
             for place, values in enumerate(found):
                 score = self.work.statistics[place - 1] if place else None
                 values[tokens] = score(log_probs) if score else log_probs.gather(1, target)[:, 0]
-            if gradient:
-                slope = log_probs.exp_().neg_()
-                slope.scatter_(1, target, slope.gather(1, target) + 1.0)
-                tile[rows] = slope * (1.0 - squashed.square()) * cap if cap else slope
+            if slope:
+                is_exact = tile.dtype == logits.dtype and not cap
+                probs = torch.exp(log_probs, out=tile[rows] if is_exact else log_probs)
+                probs.scatter_(1, target, probs.gather(1, target) - 1.0)
+                if not is_exact:
+                    tile[rows] = probs * (1.0 - squashed.square()) * cap if cap else probs
 
     def weight_gradient(self, columns: Tensor, kept: Tensor | None) -> Tensor:
-        """Sum over tokens of the logits' gradient times columns of factors.
+        """Sum over tokens of the logits' slopes times columns of factors.
 
         Args:
             columns: [tokens, columns], in the type computed in.
-            kept: The gradients as `read` leaves them, [tokens, vocabulary]; None where they are to be made again.
+            kept: The slopes as `read` leaves them, [tokens, vocabulary]; None where they are to be made again.
 
         Returns:
             [vocabulary, columns].
@@ -183,7 +187,7 @@ class _Head:
         sums = torch.zeros(len(self.weight), columns.shape[1], dtype=_exact(columns.dtype), device=columns.device)
         for part in _parts(count, self.work.tile):
             tile = self.logits(part, held[: part.stop - part.start])
-            self.read(tile, part, found=(), gradient=True)
+            self.read(tile, part, found=(), slope=True)
             if sums.dtype == columns.dtype:
                 sums.addmm_(tile.t(), columns[part])
                 continue
@@ -197,6 +201,15 @@ def _head(
 ) -> _Head:
     bias = None if bias is None else (bias * work.transform.factor).to(dtype)
     return _Head(scaled.to(dtype), weight.to(dtype), bias, target, work)
+
+
+def _as_typed(device: torch.device) -> AbstractContextManager[object]:
+    """Products are in the types of their factors; to switch autocast off where it is off takes longer than to look."""
+    return torch.autocast(device.type, enabled=False) if torch.is_autocast_enabled(device.type) else nullcontext()
+
+
+def _times(factor: float, values: Tensor) -> Tensor:
+    return values if factor == 1.0 else values * factor
 
 
 def _compute_dtype(hidden: Tensor) -> torch.dtype:

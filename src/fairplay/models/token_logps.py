@@ -77,11 +77,12 @@ def score_rows(
         Unsupported: If the model can't take this layout, and notices.
     """
     laid = lay_rows(rows, layout, prompt_tokens=prompt_tokens)
-    device = next(model.parameters()).device
+    hidden = hidden_states(model, laid)
+    device = hidden.device
     causal = causal_model(model)
     wanted = {name: lookup(STATISTICS, name, "token statistic") for name in sorted(statistics - set(DIVERGENCES))}
     divergences = {name: DIVERGENCES[name] for name in sorted(statistics & set(DIVERGENCES))}
-    inputs = [hidden_states(model, laid), to_device(laid.target, device)]
+    inputs = [hidden, to_device(laid.target, device)]
     other = None
     if divergences:
         reference, other = _reference_of(reference, causal)

@@ -18,7 +18,7 @@ from fairplay.logps import PreferenceBatch, TokenLogps
 from fairplay.objectives.evaluate import token_gradient
 from fairplay.objectives.golden_parameters import PARAMETERS
 from fairplay.objectives.likelihood import batch_totals
-from fairplay.objectives.sides import TokenWeight
+from fairplay.objectives.seats import TokenWeight
 from fairplay.objectives.table import build_objective
 from fairplay.objectives.tokens import Given
 from fairplay.seeds import stable_seed

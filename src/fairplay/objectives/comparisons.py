@@ -41,6 +41,11 @@ class Rows:
     draw: Ints
     desirable: NDArray[np.float64]
 
+    def are_examples(self, num_examples: int) -> bool:
+        """Whether each row is the only one of its example, and its whole loss, in the order of the examples."""
+        examples, shares = list(range(num_examples)), [1.0] * num_examples
+        return bool(self.example.tolist() == examples and self.share.tolist() == shares)
+
 
 @dataclass(frozen=True)
 class RowsOnDevice:

@@ -12,6 +12,7 @@ from fairplay.logps import PreferenceBatch, StepTotals
 from fairplay.objectives.anchors import State
 from fairplay.objectives.columns import value_of
 from fairplay.objectives.comparisons import Pairs
+from fairplay.objectives.linear import combined, scaled, shifted
 from fairplay.objectives.objective import Objective, Term
 from fairplay.objectives.requirements import check_batch
 from fairplay.objectives.sides import Comparisons, Seating
@@ -57,15 +58,14 @@ def evaluate(
     seated = seating.seat(objective.comparison(batch.structure))
     comparisons, next_state = _anchored(objective, seated, state)
 
-    losses = torch.zeros_like(comparisons.chosen.logps)
+    losses = torch.zeros_like(comparisons.chosen.rewards)
     for place, term in enumerate(objective.terms):
         of_term = _term_losses(term, comparisons)
         losses = losses + of_term if place else of_term
     losses = scaled(value_of(objective.weight, comparisons), losses)
     losses = shifted(losses, objective.likelihood(comparisons, totals))
 
-    shares = comparisons.rows.share.to(losses.dtype)
-    example_losses = losses.new_zeros(batch.num_examples).index_add(0, comparisons.rows.example, shares * losses)
+    example_losses = _per_example(losses, comparisons)
     with torch.no_grad():
         expected = objective.in_expectation()
         expecting = seating if expected is objective else _seating(expected, batch, seed)
@@ -132,22 +132,17 @@ def _seating(objective: Objective, batch: PreferenceBatch, seed: int) -> Seating
     return Seating(batch, objective.tokens, reward, seed, objective.reference_tokens)
 
 
+def _per_example(losses: Tensor, comparisons: Comparisons) -> Tensor:
+    """Sum of each example's rows by their shares, [rows] -> [examples]."""
+    rows, num_examples = comparisons.rows, comparisons.batch.num_examples
+    if rows.planned.are_examples(num_examples):
+        return losses
+    return losses.new_zeros(num_examples).index_add(0, rows.example, rows.share.to(losses.dtype) * losses)
+
+
 def _term_losses(term: Term, comparisons: Comparisons) -> Tensor:
     """The term's loss of every row, [rows]."""
     rewards = (comparisons.chosen.rewards, comparisons.rejected.rewards)
-    weighed = [scaled(weight, side) for weight, side in zip(term.contrast, rewards, strict=True) if weight]
-    contrast = weighed[0] if len(weighed) == 1 else weighed[0] + weighed[1]
-    margins = shifted(scaled(value_of(term.scale, comparisons), contrast), value_of(term.offset, comparisons), -1)
+    contrast = scaled(value_of(term.scale, comparisons), combined(term.contrast, rewards))
+    margins = shifted(contrast, value_of(term.offset, comparisons), -1)
     return scaled(value_of(term.coefficient, comparisons), term.loss(margins, comparisons))
-
-
-def scaled(factor: Tensor | float, values: Tensor) -> Tensor:
-    """Factor * values; a factor of 1 costs nothing, and most are."""
-    return values if isinstance(factor, float) and factor == 1.0 else factor * values
-
-
-def shifted(values: Tensor, by: Tensor | float, sign: int = 1) -> Tensor:
-    """Values + sign * by; a shift of 0 costs nothing."""
-    if isinstance(by, float) and by == 0.0:
-        return values
-    return torch.add(values, by, alpha=sign)

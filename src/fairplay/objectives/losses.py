@@ -20,7 +20,7 @@ Loss = Callable[[Tensor, Comparisons], Tensor]
 
 def logistic(margins: Tensor, _: Comparisons) -> Tensor:
     """-log sigmoid(m)."""
-    return stable.softplus(-margins)
+    return -functional.logsigmoid(margins)
 
 
 def sigmoid(margins: Tensor, _: Comparisons) -> Tensor:

@@ -18,7 +18,7 @@ from fairplay.objectives.couplings import Matching, Reduction, as_paired, mean_o
 from fairplay.objectives.likelihood import Likelihood
 from fairplay.objectives.links import Link, identity
 from fairplay.objectives.losses import Loss, square
-from fairplay.objectives.sides import ReferenceWeight, TokenWeight, alike
+from fairplay.objectives.seats import ReferenceWeight, TokenWeight, alike
 from fairplay.objectives.tokens import Sum
 
 Contrast = tuple[float, float]

@@ -40,7 +40,7 @@ def _has_probabilities(batch: PreferenceBatch, _: str) -> bool:
 
 def _every_example_has_a_pair(batch: PreferenceBatch, _: str) -> bool:
     known = batch.structure
-    return bool((np.bincount(known.example_index[known.pairs[:, 0]], minlength=known.num_examples) > 0).all())
+    return len(set(known.example_index[known.pairs[:, 0]].tolist())) == known.num_examples
 
 
 def _is_score_ordered(batch: PreferenceBatch, _: str) -> bool:

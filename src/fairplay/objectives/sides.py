@@ -1,14 +1,14 @@
 """Comparisons with their log-probs: both sides of every row, from flat tokens to log-ratios and rewards.
 
-Left out: which responses are compared (`comparisons.py`), how tokens are weighted (`tokens.py`). Floor 2.
-Token weights may depend on the partner's length, so a response that sits in several rows is seated once in each; where
-they are the response's own (`is_own`), it is summed once and looked up. Who sits where is planned on the host.
+Left out: which responses are compared (`comparisons.py`), where their tokens lie (`seats.py`), how tokens are weighted
+(`tokens.py`). Floor 2. Token weights may depend on the partner's length, so a response that sits in several rows is
+seated once in each; where they are the response's own (`is_own`), it is summed once and looked up. Who sits where is
+planned on the host.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -16,146 +16,65 @@ from torch import Tensor
 
 from fairplay.logps import Ints, PreferenceBatch, to_device
 from fairplay.objectives.comparisons import Rows, RowsOnDevice
+from fairplay.objectives.linear import scaled
+from fairplay.objectives.seats import ReferenceWeight, SeatedTokens, Seats, TokenWeight, alike
 
 Reward = Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
-class Seats:
-    """Where the tokens of one side of all rows sit, in numpy.
+class Sums:
+    """What the seated tokens of some rows sum to, [rows] each.
 
     Attributes:
-        token: Index into the batch's flat tokens, [seated tokens].
-        row: The row each token sits in, [seated tokens], non-decreasing.
-        lengths: Tokens of the row's response on this side, [rows].
-        partner_lengths: Tokens of the row's response on the other side, [rows].
-        keys: The row's example key, [rows]; draws are hashed from it.
-        draw: The row's draw number, [rows].
-        are_all: Whether the rows are the batch's responses in their order, and the seated tokens all of its tokens.
+        seated, weights: The tokens, and their weights under the policy.
+        logps: Weighted sum of the policy's log-probs; carries the gradient.
+        reference_logps: The same under the reference.
+        rewards: beta * link(log-ratio), or of `logps` for reference-free objectives; carries the gradient.
     """
 
-    token: Ints
-    row: Ints
-    lengths: Ints
-    partner_lengths: Ints
-    keys: Ints
-    draw: Ints
-    are_all: bool
-
-
-@dataclass(frozen=True)
-class SeatedTokens:
-    """The tokens of one side of all rows, before they are weighted; tensors on the device of the log-probs.
-
-    Attributes:
-        batch: The batch that the tokens come from.
-        seats: Where they sit.
-        seed: The run's seed.
-    """
-
-    batch: PreferenceBatch
-    seats: Seats
-    seed: int
-
-    @property
-    def num_rows(self) -> int:
-        """Rows of the comparison."""
-        return len(self.seats.lengths)
-
-    @cached_property
-    def token(self) -> Tensor:
-        """Index into the batch's flat tokens, [seated tokens]."""
-        return self._on_device(self.seats.token)
-
-    @cached_property
-    def row(self) -> Tensor:
-        """The row each token sits in, [seated tokens], non-decreasing."""
-        return self.batch.logps.response_index if self.seats.are_all else self._on_device(self.seats.row)
-
-    @cached_property
-    def lengths(self) -> Tensor:
-        """Tokens of the row's response on this side, [rows], int64."""
-        return self._on_device(self.seats.lengths)
-
-    @cached_property
-    def partner_lengths(self) -> Tensor:
-        """Tokens of the row's response on the other side, [rows], int64."""
-        return self._on_device(self.seats.partner_lengths)
-
-    @cached_property
-    def keys(self) -> Tensor:
-        """The row's example key, [rows], int64; draws are hashed from it."""
-        return self._on_device(self.seats.keys)
-
-    @cached_property
-    def draw(self) -> Tensor:
-        """The row's draw number, [rows], int64."""
-        return self._on_device(self.seats.draw)
-
-    @property
-    def position(self) -> Tensor:
-        """Place of each token within its response, [seated tokens]."""
-        return self.of(self.batch.logps.position)
-
-    @property
-    def shorter(self) -> Tensor:
-        """Tokens of the shorter response of each row, [rows]."""
-        return torch.minimum(self.lengths, self.partner_lengths)
-
-    def of(self, values: Tensor) -> Tensor:
-        """A per-token value of the seated tokens, [tokens] -> [seated tokens]."""
-        return values if self.seats.are_all else values[self.token]
-
-    def sums(self, values: Tensor) -> Tensor:
-        """Sum over each row, [seated tokens] -> [rows]."""
-        return values.new_zeros(self.num_rows).index_add(0, self.row, values)
-
-    def _on_device(self, values: Ints) -> Tensor:
-        return to_device(values, self.batch.logps.policy.device)
-
-
-class TokenWeight(Protocol):
-    """The weight w of each token in u = sum_t w_t (a_t - b_t).
-
-    Where it depends on nothing but the response itself, it may say so by an attribute `is_own`.
-    """
-
-    def __call__(self, tokens: SeatedTokens) -> Tensor:
-        """Weights, [seated tokens], of any real dtype."""
-        ...
-
-
-ReferenceWeight = Callable[[SeatedTokens, Tensor], Tensor]
-"""From the seated tokens and the policy's weights to the reference's, [seated tokens]."""
-
-
-def alike(_: SeatedTokens, weights: Tensor) -> Tensor:
-    """The reference's tokens weigh what the policy's do, so that u is a sum of log-ratios."""
-    return weights
+    seated: SeatedTokens
+    weights: Tensor | float
+    logps: Tensor
+    reference_logps: Tensor
+    rewards: Tensor
 
 
 @dataclass(frozen=True)
 class Side:
-    """One side of every row, after its tokens are weighted and summed.
+    """One side of every row, after its tokens are weighted and summed; what nobody reads is not looked up.
 
     Attributes:
-        response: Response index within the batch, [rows].
-        lengths: Tokens of the response, [rows], real.
-        seated, weights: The seated tokens and their weights under the policy, [seated tokens].
-        logps: Weighted sum of the policy's log-probs, [rows]; carries the gradient.
-        reference_logps: The same under the reference, [rows].
+        responses: Response index within the batch, [rows], on the host.
+        sums: Of these rows; or of all responses, of which the rows are some.
+        place: Where the rows are in the sums, [rows]; None where they are the sums' own.
         rewards: beta * link(log-ratio), or of `logps` for reference-free objectives, [rows]; carries the gradient.
-        is_looked_up: Whether the seated tokens are those of all responses, of which the rows are `response`.
     """
 
-    response: Tensor
-    lengths: Tensor
-    seated: SeatedTokens
-    weights: Tensor
-    logps: Tensor
-    reference_logps: Tensor
+    responses: Ints
+    sums: Sums
+    place: Tensor | None
     rewards: Tensor
-    is_looked_up: bool = False
+
+    @cached_property
+    def response(self) -> Tensor:
+        """Response index within the batch, [rows]."""
+        return to_device(self.responses, self.rewards.device) if self.place is None else self.place
+
+    @cached_property
+    def lengths(self) -> Tensor:
+        """Tokens of the response, [rows], real."""
+        return self._looked_up(self.sums.seated.lengths.to(self.sums.logps.dtype))
+
+    @cached_property
+    def logps(self) -> Tensor:
+        """Weighted sum of the policy's log-probs, [rows]; carries the gradient."""
+        return self._looked_up(self.sums.logps)
+
+    @cached_property
+    def reference_logps(self) -> Tensor:
+        """The same under the reference, [rows]."""
+        return self._looked_up(self.sums.reference_logps)
 
     @property
     def logratios(self) -> Tensor:
@@ -164,15 +83,16 @@ class Side:
 
     def total(self, values: Tensor) -> Tensor:
         """Weighted sum of a per-token value over each row, [tokens] -> [rows]."""
-        sums = self.seated.sums(self.weights * self.seated.of(values).to(self.weights.dtype))
-        return sums[self.response] if self.is_looked_up else sums
+        seated = self.sums.seated
+        return self._looked_up(seated.sums(scaled(self.sums.weights, seated.of(values).to(self.sums.logps.dtype))))
 
     def at(self, responses: Ints) -> "Side":
         """The rows of these responses, of a side whose rows are all responses."""
-        place = to_device(responses, self.logps.device)
-        values = (self.lengths, self.logps, self.reference_logps, self.rewards)
-        lengths, logps, reference_logps, rewards = (known[place] for known in values)
-        return Side(place, lengths, self.seated, self.weights, logps, reference_logps, rewards, is_looked_up=True)
+        place = to_device(responses, self.rewards.device)
+        return Side(responses, self.sums, place, self.rewards.index_select(0, place))
+
+    def _looked_up(self, values: Tensor) -> Tensor:
+        return values if self.place is None else values.index_select(0, self.place)
 
 
 @dataclass(frozen=True)
@@ -196,7 +116,7 @@ class Comparisons:
 
     def column(self, name: str, side: Side) -> Tensor:
         """A data column at one side of every row, [rows]."""
-        return self.batch.columns[name][side.response].to(side.logps.dtype)
+        return self.batch.columns[name][side.response].to(side.rewards.dtype)
 
 
 def chosen(comparisons: Comparisons) -> Side:
@@ -242,13 +162,13 @@ class Seating:
         of_chosen = side(rows, rows.chosen, rows.rejected)
         is_alone = rows.rejected is rows.chosen
         of_rejected = of_chosen if is_alone else side(rows, rows.rejected, rows.chosen)
-        logps = of_chosen.logps
+        rewards = of_chosen.rewards
         return Comparisons(
             batch=self.batch,
-            rows=RowsOnDevice(rows, logps.device),
+            rows=RowsOnDevice(rows, rewards.device),
             chosen=of_chosen,
             rejected=of_rejected,
-            anchor=logps.new_zeros(()),
+            anchor=rewards.new_zeros(()),
             seed=self.seed,
         )
 
@@ -274,19 +194,14 @@ class Seating:
         )
         return self._side(seats, response)
 
-    def _side(self, seats: Seats, response: Ints) -> Side:
+    def _side(self, seats: Seats, responses: Ints) -> Side:
         logps, seated = self.batch.logps, SeatedTokens(self.batch, seats, self.seed)
         dtype = torch.promote_types(logps.policy.dtype, torch.float32)
-        weights = self.tokens(seated).to(dtype)
-        of_reference = self.reference_tokens(seated, weights).to(dtype)
-        summed = seated.sums(weights * seated.of(logps.policy.to(dtype)))
-        reference = seated.sums(of_reference * seated.of(logps.reference.to(dtype)))
-        return Side(
-            response=to_device(response, logps.policy.device),
-            lengths=seated.lengths.to(dtype),
-            seated=seated,
-            weights=weights,
-            logps=summed,
-            reference_logps=reference,
-            rewards=self.reward(summed, reference),
-        )
+        weights = self.tokens(seated)
+        weights = weights.to(dtype) if isinstance(weights, Tensor) else weights
+        of_reference = self.reference_tokens(seated, weights)
+        of_reference = of_reference.to(dtype) if isinstance(of_reference, Tensor) else of_reference
+        summed = seated.sums(scaled(weights, seated.of(logps.policy.to(dtype))))
+        reference = seated.sums(scaled(of_reference, seated.of(logps.reference.to(dtype))))
+        sums = Sums(seated, weights, summed, reference, self.reward(summed, reference))
+        return Side(responses, sums, None, sums.rewards)

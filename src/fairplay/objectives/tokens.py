@@ -13,7 +13,7 @@ from torch import Tensor
 
 from fairplay.logps import to_device
 from fairplay.objectives.hashing import mixed
-from fairplay.objectives.sides import ReferenceWeight, SeatedTokens, TokenWeight, alike
+from fairplay.objectives.seats import ReferenceWeight, SeatedTokens, TokenWeight, alike
 from fairplay.seeds import stable_seed
 
 
@@ -23,8 +23,8 @@ class Sum:
 
     is_own: ClassVar[bool] = True
 
-    def __call__(self, tokens: SeatedTokens) -> Tensor:
-        return torch.ones_like(tokens.row)
+    def __call__(self, tokens: SeatedTokens) -> float:
+        return 1.0
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ class Apart:
         """The policy's weights: in expectation, draws by one rule are one weight."""
         return alike
 
-    def __call__(self, tokens: SeatedTokens, _: Tensor) -> Tensor:
+    def __call__(self, tokens: SeatedTokens, _: Tensor | float) -> Tensor | float:
         return self.weight(tokens)
 
 

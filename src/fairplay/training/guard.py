@@ -3,6 +3,7 @@
 Left out: what over-long examples are dropped for (`models.encoding`). Floor 5.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import chain
@@ -144,7 +145,7 @@ def check_finite(
     Raises:
         DataError: Naming the examples; weights and checkpoints are as after the last good step.
     """
-    if bool(torch.isfinite(step_loss + grad_norm)):
+    if math.isfinite((step_loss + grad_norm).item()):
         return
     ids = [name for names, _ in example_losses for name in names]
     finite = [is_finite for _, losses in example_losses for is_finite in torch.isfinite(losses).tolist()]

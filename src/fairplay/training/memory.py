@@ -203,7 +203,7 @@ def _activations(model: PreTrainedModel, laid: RowLayout, *, bf16: bool) -> int:
     lengths = np.array([step, 2 * step, 3 * step])
 
     def all_rows() -> float:
-        saved = [_saved_bytes(model, int(tokens), bf16=bf16) for tokens in lengths]
+        saved = [_saved_bytes(model, int(tokens), num_tokens=laid.input_ids.numel(), bf16=bf16) for tokens in lengths]
         constant, linear, square = np.linalg.solve(np.vander(lengths, 3, increasing=True).astype(float), saved)
         return float(constant + linear * num_rows * length + square * num_squares)
 
@@ -216,8 +216,8 @@ def _activations(model: PreTrainedModel, laid: RowLayout, *, bf16: bool) -> int:
     return max(0, int(kept + whole / num_layers)) + largest_whole(model)
 
 
-def _saved_bytes(model: PreTrainedModel, length: int, *, bf16: bool) -> int:
-    """Bytes that autograd keeps of one row's pass through the body, weights not counted."""
+def _saved_bytes(model: PreTrainedModel, length: int, *, num_tokens: int, bf16: bool) -> int:
+    """Bytes that autograd keeps of one row of an input of so many tokens, weights not counted."""
     own = {tensor.untyped_storage().data_ptr() for tensor in _tensors(model)}
     found: dict[int, int] = {}
 
@@ -230,7 +230,7 @@ def _saved_bytes(model: PreTrainedModel, length: int, *, bf16: bool) -> int:
     row = ([1] * (length - 1), [1]) if length > 1 else ([1], [1])
     with torch.random.fork_rng(), torch.enable_grad(), autocast(model, bf16=bf16):
         with saved_tensors_hooks(pack, lambda tensor: tensor):
-            hidden = hidden_states(model, lay_rows([row], "padded"))
+            hidden = hidden_states(model, lay_rows([row], "padded"), stands_for=num_tokens)
         del hidden
     return sum(found.values())
 

@@ -3,6 +3,8 @@
 Left out: LoRA itself (`models.adapters`), optimisers (`optimizers.py`). Floor 5.
 """
 
+import math
+
 from torch.nn import Module
 from transformers.modeling_layers import GradientCheckpointingLayer
 
@@ -77,13 +79,19 @@ def make_trainable(policy: Policy, settings: TrainingSettings, *, seed: int) -> 
         for name, module in model.named_modules():
             module.training = module.training or "lora_dropout" in name
     if settings.gradient_checkpointing:
-        _checkpoint_layers(model)
+        checkpoint_layers(model, settings.recomputed_share)
     return policy
 
 
-def _checkpoint_layers(model: Module) -> None:
-    """Recompute decoder layers in the backward pass; only they are in training mode, not the parts inside."""
+def checkpoint_layers(model: Module, share: float = 1.0) -> None:
+    """Recompute decoder layers in the backward pass; only they are in training mode, not the parts inside.
+
+    Args:
+        model: A language model in evaluation mode.
+        share: Of the layers, rounded up. They are the first ones: when their turn comes in the backward pass, all that
+            the others kept is gone, so that what is recomputed does not add to the peak.
+    """
     model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})  # type: ignore[operator]
-    for module in model.modules():
-        if isinstance(module, GradientCheckpointingLayer):
-            module.training = True
+    layers = [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
+    for layer in layers[: math.ceil(share * len(layers))]:
+        layer.training = True

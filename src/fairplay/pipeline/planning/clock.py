@@ -122,7 +122,7 @@ class Clock:
         p, r, kept = self.lengths.prompt, self.lengths.response, responses_per_example(self.settings)
         tokens, scored = work.count * (p + kept * r), work.count * kept * r
         context = p / 2 + r / 2
-        once = training_flops(shape, tokens, scored=scored, mean_context=context, again=settings.gradient_checkpointing)
+        once = training_flops(shape, tokens, scored=scored, mean_context=context, again=settings.recomputed_share)
         reference = forward_flops(shape, tokens, scored=scored, mean_context=context)
         devices = self._devices()
         rate = hardware.flops * devices

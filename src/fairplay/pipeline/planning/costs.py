@@ -76,11 +76,11 @@ def forward_flops(shape: ModelShape, tokens: float, *, scored: float, mean_conte
     return tokens * (2 * shape.body + attention) + 2 * shape.head * scored
 
 
-def training_flops(shape: ModelShape, tokens: float, *, scored: float, mean_context: float, again: bool) -> float:
-    """Operations of forward and backward pass; `again` where layers are computed again for the backward pass."""
+def training_flops(shape: ModelShape, tokens: float, *, scored: float, mean_context: float, again: float) -> float:
+    """Operations of forward and backward pass; `again` is the share of layers computed again for the backward pass."""
     once = forward_flops(shape, tokens, scored=scored, mean_context=mean_context)
     body = forward_flops(shape, tokens, scored=0, mean_context=mean_context)
-    return 3 * once + (body if again else 0)
+    return 3 * once + again * body
 
 
 def decode_seconds(
@@ -126,7 +126,7 @@ OPTIMIZER_BYTES: Mapping[str, float] = {
 
 
 def training_bytes(
-    shape: ModelShape, *, dtype_bytes: int, trained: float, optim: str, tokens: float, again: bool, shards: int
+    shape: ModelShape, *, dtype_bytes: int, trained: float, optim: str, tokens: float, again: float, shards: int
 ) -> float:
     """Bytes that training should take on each accelerator at its peak.
 
@@ -136,10 +136,11 @@ def training_bytes(
         trained: Parameters that learn.
         optim: Name of the optimiser.
         tokens: Tokens of a micro-batch.
-        again: Whether layers are computed again for the backward pass.
+        again: Share of the layers that are computed again for the backward pass.
         shards: Accelerators that hold a part of the model each.
     """
     states = OPTIMIZER_BYTES[optim] + (2 if dtype_bytes == HALF else 0)
     model = shape.parameters * dtype_bytes + trained * (dtype_bytes + states)
-    kept = 2 * shape.hidden if again else 22 * shape.hidden + 8 * shape.intermediate  # bytes a token and layer
+    whole = 22 * shape.hidden + 8 * shape.intermediate  # bytes a token and layer
+    kept = again * 2 * shape.hidden + (1 - again) * whole
     return model / shards + tokens * shape.layers * kept + 4 * shape.head / shards

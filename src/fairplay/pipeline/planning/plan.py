@@ -193,7 +193,7 @@ def _memory(
             trained=_trained(settings, shape),
             optim=training.optim,
             tokens=tokens,
-            again=training.gradient_checkpointing,
+            again=training.recomputed_share,
             shards=min(place.devices, HARDWARE[place.name].per_machine) if place else 1,
         ),
         "weights": float(shape.parameters * size),
