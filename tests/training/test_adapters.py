@@ -88,9 +88,13 @@ def test_the_reference_below_an_adapter_takes_no_second_model(objective, start, 
     assert learned(tmp_path / "own") == learned(tmp_path / "second")
 
 
-def test_an_adapter_that_learned_something_may_be_its_own_reference_whatever_it_drops(adapter, tmp_path):
-    run(tmp_path, adapter, **LORA, lora_dropout=0.5)
-    assert records(tmp_path)[0]["rewards/margins"] != 0
+def test_dropout_in_adapters_that_the_reference_has_too_is_refused_before_the_first_step(start, adapter, tmp_path):
+    with pytest.raises(SettingsError, match="lora_dropout: the reference has the policy's adapters") as caught:
+        run(tmp_path / "own", adapter, **LORA, lora_dropout=0.5)
+    assert "lora_dropout: 0" in caught.value.hint
+    assert not (tmp_path / "own" / "work" / "metrics.jsonl").exists()
+    run(tmp_path / "below", adapter, **LORA, lora_dropout=0.5, reference=start)
+    run(tmp_path / "free", adapter, **LORA, lora_dropout=0.5, objective="simpo")
 
 
 def test_saved_alone_or_merged_adapters_are_the_same_policy(start, adapter, tmp_path):

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 import pytest
 import torch
 
+from fairplay.errors import DataError
 from fairplay.models.encoding import encode_examples
 from fairplay.models.loading import load_policy
 from fairplay.training.reading import Reading
@@ -40,21 +41,36 @@ def test_log_probs_are_those_of_the_model_whatever_the_batches(policy):
             torch.testing.assert_close(flat, torch.cat(expected), rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("damage", ["other training", "cut", "missing"])
-def test_log_probs_are_read_again_only_where_they_are_whole_and_of_this_training(damage, policy, tmp_path):
+@pytest.fixture
+def kept(policy, tmp_path):
+    """Log-probs of three examples in their file, with the examples."""
     examples = encoded(policy, 3)
     logps = {"train": scorer(2).token_logps(policy.model, examples, "log-probs"), "held_out": ()}
     file = LogpsFile(tmp_path / "logps.safetensors", "f")
     file.write(logps)
+    return file, examples, logps
+
+
+def test_log_probs_are_read_again_where_they_are_of_this_training(kept):
+    file, examples, logps = kept
     known = file.read({"train": examples, "held_out": ()})
     assert known["held_out"] == ()
     assert all(torch.equal(a, b) for a, b in zip(known["train"], logps["train"], strict=True))
-    if damage == "cut":
-        file.path.write_bytes(file.path.read_bytes()[:-5])
-    if damage == "missing":
-        file.path.unlink()
-    other = LogpsFile(file.path, "g" if damage == "other training" else "f")
-    assert other.read({"train": examples, "held_out": ()}) is None
+    assert LogpsFile(file.path, "g").read({"train": examples, "held_out": ()}) is None
+    file.path.unlink()
+    assert file.read({"train": examples, "held_out": ()}) is None
+
+
+@pytest.mark.parametrize(("damage", "told"), [("cut", "can't be read"), ("changed", "hash differs")])
+def test_kept_log_probs_that_are_not_what_was_written_are_refused_with_the_remedy(damage, told, kept):
+    file, examples, _ = kept
+    content = bytearray(file.path.read_bytes())
+    content[-1] ^= 1
+    file.path.write_bytes(content if damage == "changed" else content[:-5])
+    with pytest.raises(DataError, match=told) as caught:
+        file.read({"train": examples, "held_out": ()})
+    assert str(file.path) in str(caught.value)
+    assert "remove this file" in caught.value.hint
 
 
 def test_each_model_is_loaded_once_and_only_where_it_is_asked_and_the_answer_is_not_known_yet(policy, tmp_path):

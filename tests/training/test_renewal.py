@@ -118,14 +118,6 @@ def test_right_after_a_hard_renewal_every_log_ratio_is_0(schedule, period, extra
     assert abs(records(tmp_path)[-1]["logps/chosen_drift"]) > 0.01
 
 
-def test_dropout_of_adapters_is_on_in_the_policy_and_off_in_its_reference(start, tmp_path):
-    options = {**HARD, "use_peft": True, "num_train_epochs": 3, "learning_rate": 1e-2, "warmup_ratio": 0.0}
-    run(tmp_path / "none", start, **options)
-    run(tmp_path / "some", start, **options, lora_dropout=0.5)
-    fresh = [records(tmp_path / name)[4]["logratios/chosen"] for name in ("none", "some")]
-    assert abs(fresh[0]) < 1e-4 < abs(fresh[1])
-
-
 @pytest.mark.parametrize("polls", [4, 5])
 @pytest.mark.parametrize("schedule", ["every_epoch", "hard", "mixed"])
 def test_stopped_again_and_again_within_a_schedule_the_bytes_are_the_same(schedule, polls, start, tmp_path):

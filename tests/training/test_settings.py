@@ -57,6 +57,10 @@ def test_all_faults_are_named_at_once():
                 "use_peft": True,
             },
         ),
+        (
+            "lora_dropout: a renewed reference",
+            {"lora_dropout": 0.1, "use_peft": True, "reference_schedule": "every_steps", "reference_sync_steps": 8},
+        ),
         ("report_to", {"report_to": ("wandbb",)}),
     ],
 )

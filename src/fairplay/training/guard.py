@@ -80,6 +80,27 @@ def check_objective(objective: Objective, examples: Sequence[TrainingExample], s
             )
 
 
+def check_dropout(objective: Objective, settings: TrainingSettings, *, shares_adapters: bool) -> None:
+    """Refuse dropout in adapters that the reference has too: its log-probs are kept from one reading without dropout.
+
+    Fresh adapters are not in the reference, so there is nothing of it that could be dropped.
+
+    Args:
+        objective: What is learned.
+        settings: How it is trained.
+        shares_adapters: Whether the policy starts with adapters, and the reference is this very policy.
+
+    Raises:
+        SettingsError: If log-ratios would be noise where they should be 0.
+    """
+    if settings.lora_dropout and shares_adapters and objective.needs_reference:
+        raise SettingsError(
+            "training.lora_dropout: the reference has the policy's adapters, and its log-probs are kept from one "
+            "reading without dropout, so what is dropped would look like learning",
+            hint="set `lora_dropout: 0`, or take the model below the adapters as the reference",
+        )
+
+
 def needs_live_reference(objective: Objective) -> bool:
     """Whether the objective reads the reference's whole distributions, so that its model must stay in memory."""
     return any(need.partition(":")[2] in DIVERGENCES for need in objective.needs)

@@ -31,7 +31,7 @@ from fairplay.training.distributed import current_ranks, shard, unsharded
 from fairplay.training.encoded_data import EncodedData, encode_data
 from fairplay.training.fingerprint import training_fingerprint
 from fairplay.training.frozen import ANCHOR, NEGATIVE, POSITIVE, frozen_models, token_weights
-from fairplay.training.guard import check_objective, needs_live_reference
+from fairplay.training.guard import check_dropout, check_objective, needs_live_reference
 from fairplay.training.held_out import held_out_pairs
 from fairplay.training.memory import estimate_memory, largest_micro_batch, log_estimate, memory_report
 from fairplay.training.plan import StepPlan, longest_row, plan_division, plan_steps
@@ -131,7 +131,8 @@ def train(
     scorer = Scorer(settings.per_device_train_batch_size, reading, should_stop)
     load = partial(load_policy, model, model_settings, adapter=adapter_settings(settings))
     policy = load()
-    is_fresh = not has_adapters(policy.model)
+    shares_adapters = has_adapters(policy.model) and models.starts_at_reference
+    check_dropout(objective, settings, shares_adapters=shares_adapters)
     layout = reading.layout(policy.model)
     division = plan_division(data.train, settings, num_ranks=ranks.size, layout=layout)
     asked = StartRows(
@@ -156,8 +157,7 @@ def train(
     with ranks.same_fate():
         check_room(estimate, free_bytes(policy.model.device), settings, model_settings)
     shard(policy.model, ranks, copies=copies)
-    drops_at_start = settings.lora_dropout > 0 and not is_fresh  # fresh adapters change nothing, whatever is dropped
-    starts_at_reference = models.starts_at_reference and objective.needs_reference and not drops_at_start
+    starts_at_reference = models.starts_at_reference and objective.needs_reference
     learner = Learner(
         model=policy.model,
         data=_training_set(data, start, asked.frozen, settings, importance),
@@ -227,7 +227,7 @@ def _training_set(
 def _steps_at_reference(plan: StepPlan, period: int, settings: TrainingSettings, *, from_start: bool) -> frozenset[int]:
     """Steps before which the policy is the reference: the first, and those after a renewal that takes it whole."""
     steps = {0} if from_start else set()
-    if settings.reference_mixup_alpha == 1 and not settings.lora_dropout:  # fresh adapters drop nothing, later ones do
+    if settings.reference_mixup_alpha == 1:
         steps |= set(range(period, plan.num_steps, period))
     return frozenset(steps)
 

@@ -4,6 +4,7 @@ Left out: references that change in training (`renewal.py`), which ones there ar
 answers for the reference unless another model is named; any other is loaded, asked and freed before the next. Floor 5.
 """
 
+import hashlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -74,7 +75,11 @@ class Scorer:
 
 @dataclass(frozen=True)
 class LogpsFile:
-    """Log-probs by name on disk, so that a resumed training need not load the reference again."""
+    """Log-probs by name on disk, so that a resumed training need not load the reference again.
+
+    The fingerprint covers weights, tokens and settings, so those of another training are never taken for one's own; a
+    hash beside it tells whether the numbers are still those that were written.
+    """
 
     path: Path
     fingerprint: str
@@ -88,21 +93,31 @@ class LogpsFile:
         if not current_ranks().is_first:
             return
         flat = {name: torch.cat(parts) if parts else torch.zeros(0) for name, parts in logps.items()}
-        write_atomic(self.path, save(flat, metadata={"fingerprint": self.fingerprint}))
+        write_atomic(self.path, save(flat, metadata={"fingerprint": self.fingerprint, "sha256": _digest(flat)}))
 
     def read(self, examples: Mapping[str, Sequence[EncodedExample]]) -> dict[str, tuple[Tensor, ...]] | None:
-        """What was written for these examples, or None if there is nothing of this training."""
+        """What was written for these examples, or None if there is nothing of this training.
+
+        Raises:
+            DataError: If the file can't be read, or holds other numbers than were written for this training.
+        """
         if not self.path.exists():
             return None
         try:
             with safe_open(self.path, framework="pt") as file:
-                if (file.metadata() or {}).get("fingerprint") != self.fingerprint:
+                known = file.metadata() or {}
+                if known.get("fingerprint") != self.fingerprint:
+                    logger.info("%s: of another training, computed anew", self.path)
                     return None
-                flat = {name: file.get_tensor(name) for name in examples}
+                flat = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
         except SafetensorError as error:
-            logger.warning("%s can't be read (%s), computed again", self.path, error)
-            return None
+            raise self._damaged(f"can't be read ({error})") from error
+        if known.get("sha256") != _digest(flat):
+            raise self._damaged("the log-probs in it are not those that were written: their hash differs")
         return {name: _cut(flat[name], of_name) for name, of_name in examples.items()}
+
+    def _damaged(self, what: str) -> DataError:
+        return DataError(f"{self.path}: {what}", hint="remove this file; the log-probs are then computed again")
 
 
 @dataclass(frozen=True)
@@ -151,6 +166,13 @@ def answers(
             del model
     file.write(found)
     return found
+
+
+def _digest(flat: Mapping[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name, values in sorted(flat.items()):
+        digest.update(f"{name} {tuple(values.shape)} {values.dtype}".encode() + values.numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _cut(flat: Tensor, examples: Sequence[EncodedExample]) -> tuple[Tensor, ...]:

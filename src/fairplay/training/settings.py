@@ -232,6 +232,11 @@ def _conflicts(settings: TrainingSettings) -> list[str]:
         faults.append(f"lr_scheduler_kwargs: `{settings.lr_scheduler_type}` takes none")
     if settings.gradient_checkpointing_share != 1 and not settings.gradient_checkpointing:
         faults.append("gradient_checkpointing_share: without effect unless `gradient_checkpointing: true`")
+    if settings.lora_dropout and settings.reference_schedule != "fixed":
+        faults.append(
+            "lora_dropout: a renewed reference is the policy read once without dropout: what is dropped later would "
+            "look like learning; set it to 0, or `reference_schedule: fixed`"
+        )
     lora = ("merge_adapters", "lora_r", "lora_alpha", "lora_dropout", "lora_target_modules")
     defaults = {name: TrainingSettings.__dataclass_fields__[name].default for name in lora}
     changed = [name for name in lora if getattr(settings, name) != defaults[name]]
