@@ -1,5 +1,6 @@
-"""`torchrun -m fairplay`: the first process runs the command, all of them train, and every failure ends all."""
+"""Under torchrun and accelerate the first process runs the command, all train, and every failure ends all."""
 
+import json
 import os
 import subprocess
 import sys
@@ -31,19 +32,30 @@ def folder(tmp_path):
     return tmp_path
 
 
-def fairplay(folder, *arguments):
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+LAUNCHERS = {
+    "torchrun": ["torch.distributed.run", "--standalone", "--nproc-per-node", "2"],
+    "accelerate": [
+        *("accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1"),
+        *("--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"),
+    ],
+}
+
+
+def fairplay(folder, *arguments, launcher="torchrun"):
     places = [str(Path(__file__).parents[2] / "src"), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(places), "OMP_NUM_THREADS": "1"}
-    command = [*launcher, "-m", "fairplay", *arguments]
+    command = [sys.executable, "-m", *LAUNCHERS[launcher], "-m", "fairplay", *arguments]
     return subprocess.run(
         command, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=240
     )
 
 
-def test_a_training_is_started_by_torchrun_and_prints_its_figures_once(folder):
-    done = fairplay(folder, "train", "recipe.yaml", "--data", "data.jsonl", "--out", "out")
+@pytest.mark.parametrize("launcher", LAUNCHERS)
+def test_a_training_is_started_by_a_launcher_takes_both_processes_and_prints_its_figures_once(launcher, folder):
+    done = fairplay(folder, "train", "recipe.yaml", "--data", "data.jsonl", "--out", "out", launcher=launcher)
     assert done.returncode == 0, done.stderr
+    known = json.loads((folder / "out" / "iteration-1" / "5-checkpoint" / "processes.json").read_text())
+    assert known["num_processes"] == 2
     assert (folder / "out" / "iteration-1" / "5-checkpoint" / "model" / "config.json").is_file()
     assert done.stdout.count("loss") == 1
     assert "3 steps" in done.stdout  # 20 examples, 8 a step
