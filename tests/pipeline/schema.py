@@ -9,7 +9,7 @@ from fairplay.pipeline.results import SCHEMA_PATH
 SCHEMA = json.loads(SCHEMA_PATH.read_text())
 Draft202012Validator.check_schema(SCHEMA)
 _KINDS = {"run": "run", "comparison": "sides", "accuracy": "pairs", "difference": "differences"}
-_KINDS |= {kind: kind for kind in ("training", "judging", "grading", "benchmarks", "verification")}
+_KINDS |= {kind: kind for kind in ("training", "oracle", "judging", "grading", "benchmarks", "verification")}
 
 
 def check(document):

@@ -2,14 +2,20 @@
 
 import json
 import random
+import shutil
+from dataclasses import replace
 
 import pytest
 import yaml
 
 from fairplay.cli.main import run
 from fairplay.errors import DataError, Preempted, SettingsError
+from fairplay.pipeline.oracle_results import read_verdicts, write_verdicts
 from fairplay.pipeline.oracle_stages import read_oracle_settings, train_oracle_run
+from fairplay.pipeline.verifying import verify
 from fairplay.storage.run_directory import RunDirectory
+
+from .schema import check
 
 WORDS = ["alpha", "beta", "gamma", "delta", "epsilon"]
 RECIPE = {
@@ -68,14 +74,34 @@ def test_its_results_say_what_it_is_worth(trained):
     results = json.loads((trained / "run" / "results.json").read_text())
     measured = results["measured"]
     assert (results["data"]["num_training"], measured["num_calibration"], measured["num_held_out"]) == (100, 20, 40)
-    assert measured["accuracy"]["low"] > 0.5
+    check(results)
+    assert results["oracle_kind"] == "reward_model"
+    assert measured["accuracy_ci"][0] > 0.5
     assert measured["after"]["temperature"] == results["training"]["temperature"]
     assert measured["before"]["temperature"] == 1
     for side in ("before", "after"):
-        assert measured[side]["brier"]["low"] <= measured[side]["brier"]["value"] < 0.25
+        assert measured[side]["brier_ci"][0] <= measured[side]["brier"] < 0.25
         assert sum(point["num_pairs"] for point in measured[side]["points"]) == 40
     assert measured["length"]["num_shorter_wins"] + measured["length"]["num_longer_wins"] > 0
     assert measured["order"] == {}
+
+
+def test_every_figure_follows_from_its_verdicts_and_a_changed_one_is_told(trained, tmp_path):
+    assert verify(trained / "run")["agrees"]
+    folder = tmp_path / "run"
+    shutil.copytree(trained / "run", folder)
+    stage, path = folder / "iteration-1" / "3-oracle", folder / "results.json"
+    results = json.loads(path.read_text())
+    results["measured"]["after"]["brier"] += 0.01
+    path.write_text(json.dumps(results))
+    verdicts = read_verdicts(stage)
+    wrong = tuple(-logit for logit in verdicts["held_out"].chosen_first)
+    changed = replace(verdicts["held_out"], chosen_first=wrong, chosen_second=wrong)
+    write_verdicts(stage, {**verdicts, "held_out": changed})
+    told = {one["what"]: one["told"] for one in verify(folder)["checks"] if not one["agrees"]}
+    assert told["results.json"].startswith("measured.after.brier: written")
+    assert "accuracy.value: written" in told["iteration-1/3-oracle: what it is worth on held-out pairs"]
+    assert "verdicts-held_out.parquet" in told["iteration-1/3-oracle: files"]
 
 
 def test_its_page_stands_alone(trained):
@@ -102,7 +128,9 @@ def test_run_again_it_keeps_what_is_there_and_refuses_other_settings(trained, re
     data, out = str(trained / "pairs.jsonl"), str(trained / "run")
     before = (trained / "run" / "results.json").read_bytes()
     assert run(["train-oracle", str(recipe), "--data", data, "--out", out, "--format", "json"]) == 0
-    assert json.loads(capsys.readouterr().out)["measured"] == json.loads(before)["measured"]
+    printed = json.loads(capsys.readouterr().out)
+    check(printed)
+    assert printed["measured"] == json.loads(before)["measured"]
     assert (trained / "run" / "results.json").read_bytes() == before
     assert run(["train-oracle", str(recipe), "--data", data, "--out", out, "--set", "training.max_steps=3"]) == 2
     assert "training.max_steps: 40 -> 3" in capsys.readouterr().err
@@ -175,4 +203,4 @@ def test_the_hh_recipe_beats_a_coin_on_300_held_out_pairs(golden, tmp_path):
     assert run(["train-oracle", "recipes/hh/reward_model.yaml", *arguments]) == 0
     results = json.loads((tmp_path / "results.json").read_text())
     assert results["measured"]["num_held_out"] == 300
-    assert results["measured"]["accuracy"]["low"] > 0.5
+    assert results["measured"]["accuracy_ci"][0] > 0.5

@@ -52,7 +52,6 @@ def oracle_page(done: Mapping[str, Any]) -> None:
     from fairplay.reports.oracle_page import calibration_rows, length_rows
 
     data, training, measured = done["data"], done["training"], done["measured"]
-    accuracy = measured["accuracy"]
     print_record(
         {
             "data": f"{data['source']}: {data['format']}",
@@ -61,7 +60,7 @@ def oracle_page(done: Mapping[str, Any]) -> None:
             "left out": data["dropped"],
             "read only in part": training["num_truncated"],
             "loss": f"{training['first_loss']:.4g} -> {training['last_loss']:.4g} in {training['steps']} steps",
-            "held-out accuracy": rate(accuracy["value"], (accuracy["low"], accuracy["high"])),
+            "held-out accuracy": rate(measured["accuracy"], measured["accuracy_ci"]),
             **measured["order"],
         }
     )
@@ -69,4 +68,4 @@ def oracle_page(done: Mapping[str, Any]) -> None:
     print_table(columns, calibration_rows(measured), title="\nheld-out pairs")
     print()
     print_table(("length", "", "what it means"), length_rows(measured["length"]))
-    print(f"\noracle: {done['model']} (--set oracle.kind={done['kind']})\nreport: {done['report']}")
+    print(f"\noracle: {done['model']} (--set oracle.kind={done['oracle_kind']})\nreport: {done['report']}")

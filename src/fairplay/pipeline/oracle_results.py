@@ -1,9 +1,11 @@
-"""What an oracle's verdicts on pairs that were kept apart are worth, as plain data.
+"""An oracle's verdicts on pairs that were kept apart: their files, and what they are worth as plain data.
 
 Left out: training it (`oracle_stages.py`), the page (`reports/oracle_page.py`). Floor 7.
 """
 
-from dataclasses import asdict
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,18 +13,65 @@ import numpy as np
 from fairplay.preferences.length_bias import length_bias
 from fairplay.preferences.reliability import reliability
 from fairplay.preferences.reliability_intervals import reliability_intervals, reliability_points
-from fairplay.training.oracle_summary import OracleTrainingSummary, Verdicts
+from fairplay.storage.tables import read_records, write_records
+from fairplay.training.oracle_summary import Verdicts
+
+KEPT_APART = ("calibration", "held_out")
 
 
-def oracle_results(summary: OracleTrainingSummary, *, seed: int) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class PairVerdict:
+    """One row of `Verdicts`, as it lies on disk."""
+
+    pair_ids: str
+    prompt_ids: str
+    chosen_first: float
+    chosen_second: float
+    length_gaps: int
+
+
+def write_verdicts(folder: Path, verdicts: Mapping[str, Verdicts]) -> None:
+    """Write what the trained oracle says of the pairs of each part in `KEPT_APART`."""
+    names = [item.name for item in fields(PairVerdict)]
+    for part in KEPT_APART:
+        columns = [getattr(verdicts[part], name) for name in names]
+        write_records(_path(folder, part), [PairVerdict(*row) for row in zip(*columns, strict=True)], PairVerdict)
+
+
+def read_verdicts(folder: Path) -> dict[str, Verdicts]:
+    """The verdicts that lie in a stage's folder, by part; empty where an older release kept none.
+
+    Raises:
+        DataError: If a file is damaged.
+    """
+    if not all(_path(folder, part).is_file() for part in KEPT_APART):
+        return {}
+    found = {part: read_records(_path(folder, part), PairVerdict) for part in KEPT_APART}
+    names = [item.name for item in fields(PairVerdict)]
+    return {
+        part: Verdicts(**{name: tuple(getattr(row, name) for row in rows) for name in names})
+        for part, rows in found.items()
+    }
+
+
+def _path(folder: Path, part: str) -> Path:
+    return folder / f"verdicts-{part}.parquet"
+
+
+def oracle_results(verdicts: Mapping[str, Verdicts], *, temperature: float, seed: int) -> dict[str, Any]:
     """Everything that is measured on the held-out pairs, which nothing was fitted to.
+
+    Args:
+        verdicts: What the oracle says of the pairs of each part in `KEPT_APART`.
+        temperature: T, fitted on the pairs for calibration.
+        seed: Seed of the run.
 
     Returns:
         `accuracy` (also of the pairs for calibration), `before` and `after` the temperature: Brier score, log loss,
         expected calibration error, each with its interval, and the reliability curve; `length`; and `order`, the
         effects of presentation order, empty for an oracle that reads each response alone.
     """
-    held_out = summary.held_out
+    for_temperature, held_out = (verdicts[part] for part in KEPT_APART)
     logits, prompts = held_out.winner_logits(), held_out.prompt_ids
     sides = {
         name: {
@@ -32,11 +81,10 @@ def oracle_results(summary: OracleTrainingSummary, *, seed: int) -> dict[str, An
             "points": [asdict(point) for point in reliability_points(logits, prompts, temperature=temperature)],
             "bins": [asdict(one) for one in reliability(logits, temperature=temperature).bins],
         }
-        for name, temperature in (("before", 1.0), ("after", summary.temperature))
+        for name, temperature in (("before", 1.0), ("after", temperature))
     }
-    for_temperature = summary.calibration
     of_calibration = reliability_intervals(
-        for_temperature.winner_logits(), for_temperature.prompt_ids, temperature=summary.temperature, seed=seed
+        for_temperature.winner_logits(), for_temperature.prompt_ids, temperature=temperature, seed=seed
     )
     return {
         "num_held_out": len(logits),

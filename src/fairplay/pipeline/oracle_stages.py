@@ -6,7 +6,6 @@ Left out: the training itself (`training/oracle_training.py`), what is measured 
     settings.yaml  iteration-1/{1-pairs,2-start,3-oracle}/  results.json  report/index.html
 """
 
-import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,11 +15,11 @@ from typing import Any
 from fairplay.data.reading import read_examples
 from fairplay.errors import DataError
 from fairplay.pipeline.context import count_reasons, data_digest, free_memory
-from fairplay.pipeline.oracle_results import oracle_results
+from fairplay.pipeline.oracle_results import KEPT_APART, oracle_results, write_verdicts
+from fairplay.pipeline.results import titled, with_intervals, write_results
 from fairplay.records import TrainingExample
 from fairplay.seeds import stable_seed
 from fairplay.starter.settings import ScratchSettings
-from fairplay.storage.atomic import write_atomic
 from fairplay.storage.digests import content_digest
 from fairplay.storage.manifest import Manifest
 from fairplay.storage.run_directory import SETTINGS_NAME, RunDirectory, Stage, StageOutcome
@@ -109,22 +108,38 @@ def train_oracle_run(
             _start_stage(run, settings, read.content)
             source = str(run.folder(1, START) / "model")
         logger.info("%s: %s, %d pairs to learn from", run.path, settings.training.kind, read.num_out)
-        trained = _oracle_stage(run, settings, source, read.content, should_stop)
-        results = {
-            "schema_version": 1,
-            "name": settings.name,
-            "kind": settings.training.kind,
-            "seed": settings.seed,
-            "data": {"source": data, "num_in": read.num_in, "dropped": read.dropped} | read.results,
-            "training": {"dropped": trained.dropped, "tokens": trained.tokens} | trained.results["training"],
-            "measured": trained.results["measured"],
-            "model": str(run.folder(1, ORACLE) / "model"),
-        }
-        write_atomic(run.path / "results.json", json.dumps(results, indent=1, sort_keys=True) + "\n")
+        _oracle_stage(run, settings, source, read.content, should_stop)
+        finished = (run.manifest(1, stage) for stage in (PAIRS, ORACLE))  # as they lie there: the same bytes every time
+        results = oracle_document(run, settings, data, *finished)
+        write_results(run.path, results)
         from fairplay.reports.oracle_page import write_oracle_page
 
         page = write_oracle_page(results, run.path / "report")
         return {**results, "report": str(page)}
+
+
+def oracle_document(
+    run: RunDirectory, settings: OracleRunSettings, data: str, read: Manifest, trained: Manifest
+) -> dict[str, Any]:
+    """The results of a finished training of an oracle as `results.json` has them.
+
+    Args:
+        run: Its folder.
+        settings: Everything but the data.
+        data: What it was called with.
+        read: The finished stage that read the pairs.
+        trained: The finished stage of the training.
+    """
+    document = {
+        "name": settings.name,
+        "oracle_kind": settings.training.kind,
+        "seed": settings.seed,
+        "data": {"source": data, "num_in": read.num_in, "dropped": read.dropped} | read.results,
+        "training": {"dropped": trained.dropped, "tokens": trained.tokens} | trained.results["training"],
+        "measured": with_intervals(trained.results["measured"]),
+        "model": str(run.folder(1, ORACLE) / "model"),
+    }
+    return titled("oracle", document)
 
 
 def _identity(document: Mapping[str, Any]) -> dict[str, Any]:
@@ -207,7 +222,10 @@ def _oracle_stage(
             name: getattr(summary, name)
             for name in ("steps", "num_pairs", "num_truncated", "first_loss", "last_loss", "temperature")
         }
-        results = {"training": training, "measured": oracle_results(summary, seed=settings.seed)}
+        verdicts = {part: getattr(summary, part) for part in KEPT_APART}
+        write_verdicts(folder, verdicts)
+        measured = oracle_results(verdicts, temperature=summary.temperature, seed=settings.seed)
+        results = {"training": training, "measured": measured}
         dropped = count_reasons(summary.dropped)
         return StageOutcome(len(learnt), summary.num_pairs, dropped, results, summary.tokens, logs=TRAINING_LOGS)
 

@@ -23,6 +23,7 @@ from fairplay.pipeline.findings import Finding, compute_again, written_results
 from fairplay.pipeline.game_stage import game_figures, kept_games
 from fairplay.pipeline.margins import MARGINS, MARGINS_NAME, example_of, read_margins
 from fairplay.pipeline.pair_accuracy import accuracy_document
+from fairplay.pipeline.recomputing_oracle import recomputed_oracle
 from fairplay.pipeline.recomputing_training import recomputed_training
 from fairplay.pipeline.results import run_results
 from fairplay.pipeline.settings import RunSettings
@@ -53,6 +54,8 @@ def recomputed(folder: Path, manifests: Manifests) -> Iterator[Finding]:
         kind = _accuracy if "data" in document else _comparison
         if (1, EVALUATION) in manifests:
             yield from kind(folder, document, manifests[1, EVALUATION])
+    elif "num_calibration" in document:
+        yield from recomputed_oracle(folder, document, manifests)
     elif "data" in document:
         yield from recomputed_training(folder, document, manifests)
     else:

@@ -16,6 +16,7 @@ from fairplay.pipeline.context import CHECKPOINT, EVALUATION, EXAMPLES, GAME, GA
 from fairplay.pipeline.findings import Finding
 from fairplay.pipeline.judged_folder import KINDS as JUDGED
 from fairplay.pipeline.judged_folder import damaged_files
+from fairplay.pipeline.oracle_stages import ORACLE, PAIRS, START
 from fairplay.pipeline.recomputing import Manifests, recomputed
 from fairplay.pipeline.recomputing_judged import recomputed_judged
 from fairplay.pipeline.results import RESULTS_NAME, read_results, titled
@@ -33,6 +34,8 @@ _CHAIN: Mapping[str, Mapping[str, tuple[int, str]]] = {
     CHECKPOINT: {"examples": (_OWN, EXAMPLES), "policy": (_BEFORE, CHECKPOINT)},
     EVALUATION: {"policy": (_OWN, CHECKPOINT), "opponent previous": (_BEFORE, EVALUATION)},
     GATES: {"start": (_OWN, EVALUATION)},
+    START: {"pairs": (_OWN, PAIRS)},
+    ORACLE: {"pairs": (_OWN, PAIRS)},
 }
 
 
@@ -52,7 +55,7 @@ class Check:
 
 
 def verify(folder: Path) -> dict[str, Any]:
-    """Check a run, an offline training, or a folder of `fairplay evaluate` or `fairplay judge`.
+    """Check a run, an offline or an oracle's training, or a folder of `fairplay evaluate` or `fairplay judge`.
 
     Args:
         folder: Its folder.

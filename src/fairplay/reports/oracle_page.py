@@ -63,7 +63,7 @@ def calibration_svg(measured: Mapping[str, Any]) -> str:
     """The reliability curves before and after the temperature, as an `<svg>` element."""
     canvas, axes = house_canvas()
     before, after = measured["before"]["points"], measured["after"]["points"]
-    ends = [value for point in (*before, *after) for value in (point["accuracy"]["low"], point["accuracy"]["high"])]
+    ends = [value for point in (*before, *after) for value in point["accuracy_ci"]]
     confident = [point["confidence"] for point in (*before, *after)]
     right_edge = min(1.0, max(confident) + 0.03)
     axes.plot([0.5, right_edge], [0.5, right_edge], color=COLOURS["ink"], linewidth=0.9, dashes=(2, 2))
@@ -85,10 +85,11 @@ def _draw(axes: Any, points: Sequence[Mapping[str, Any]], *, role: str, marker: 
     places = [point["confidence"] for point in points]
     values = [point["accuracy"] for point in points]
     colour = COLOURS[role]
-    axes.vlines(places, [one["low"] for one in values], [one["high"] for one in values], color=colour, linewidth=1.3)
+    lows, highs = zip(*(point["accuracy_ci"] for point in points), strict=True)
+    axes.vlines(places, lows, highs, color=colour, linewidth=1.3)
     axes.plot(
         places,
-        [one["value"] for one in values],
+        values,
         color=colour,
         linewidth=1.6,
         linestyle=(0, (4, 2)) if dashed else "solid",
@@ -103,7 +104,7 @@ def _draw(axes: Any, points: Sequence[Mapping[str, Any]], *, role: str, marker: 
 def calibration_rows(measured: Mapping[str, Any]) -> tuple[tuple[str, str, str, str], ...]:
     """(quantity, before the temperature, after it, what it means) as finished text."""
     before, after = measured["before"], measured["after"]
-    chance = after["calibration_error_by_chance"]
+    low, high = after["calibration_error_by_chance_ci"]
     return (
         ("Temperature", "1", f"{after['temperature']:.3g}", "what its logits are divided by; fitted on other pairs"),
         (
@@ -112,13 +113,13 @@ def calibration_rows(measured: Mapping[str, Any]) -> tuple[tuple[str, str, str, 
             _percent(after["mean_confidence"]),
             "above the accuracy: over-confident",
         ),
-        ("Brier score", _interval(before["brier"], 3), _interval(after["brier"], 3), "a coin has 0.25; 0 is best"),
-        ("Log loss", _interval(before["log_loss"], 3), _interval(after["log_loss"], 3), "nats; a coin has 0.693"),
+        ("Brier score", _interval(before, "brier", 3), _interval(after, "brier", 3), "a coin has 0.25; 0 is best"),
+        ("Log loss", _interval(before, "log_loss", 3), _interval(after, "log_loss", 3), "nats; a coin has 0.693"),
         (
             "Calibration error",
-            _interval(before["calibration_error"], 3),
-            _interval(after["calibration_error"], 3),
-            f"a perfectly calibrated oracle shows {chance['low']:.3f} to {chance['high']:.3f} on so many pairs",
+            _interval(before, "calibration_error", 3),
+            _interval(after, "calibration_error", 3),
+            f"a perfectly calibrated oracle shows {low:.3f} to {high:.3f} on so many pairs",
         ),
     )
 
@@ -126,8 +127,8 @@ def calibration_rows(measured: Mapping[str, Any]) -> tuple[tuple[str, str, str, 
 def length_rows(length: Mapping[str, Any]) -> tuple[tuple[str, str, str], ...]:
     """(quantity, value, what it means) as finished text."""
     rows = [
-        ("Longer wins", _shares(length["longer_wins"]), "accuracy of a judge that reads nothing but length"),
-        ("Prefers the longer", _shares(length["prefers_longer"]), "how often this oracle does"),
+        ("Longer wins", _shares(length, "longer_wins"), "accuracy of a judge that reads nothing but length"),
+        ("Prefers the longer", _shares(length, "prefers_longer"), "how often this oracle does"),
         (
             "Correlation with length",
             f"{length['correlation']:+.2f}",
@@ -135,16 +136,15 @@ def length_rows(length: Mapping[str, Any]) -> tuple[tuple[str, str, str], ...]:
         ),
     ]
     for key, words in (("shorter", "the shorter one is better"), ("longer", "the longer one is better")):
-        if length[f"accuracy_{key}_wins"]:
+        if length[f"accuracy_{key}_wins"] is not None:
             number = length[f"num_{key}_wins"]
-            rows.append((f"Accuracy where {words}", _shares(length[f"accuracy_{key}_wins"]), f"{number} pairs"))
+            rows.append((f"Accuracy where {words}", _shares(length, f"accuracy_{key}_wins"), f"{number} pairs"))
     return tuple(rows)
 
 
 def _headline(measured: Mapping[str, Any]) -> str:
-    accuracy = measured["accuracy"]
-    shares = _shares(accuracy)
-    if accuracy["low"] > 0.5:
+    shares = _shares(measured, "accuracy")
+    if measured["accuracy_ci"][0] > 0.5:
         return f"It prefers what people preferred in {shares} of the pairs that it never saw"
     return f"It is not measurably better than a coin: {shares} of the pairs that it never saw"
 
@@ -153,9 +153,11 @@ def _percent(value: float) -> str:
     return f"{100 * value:.1f} %"
 
 
-def _shares(interval: Mapping[str, float]) -> str:
-    return f"{100 * interval['value']:.1f} % [{100 * interval['low']:.1f}, {100 * interval['high']:.1f}]"
+def _shares(values: Mapping[str, Any], name: str) -> str:
+    low, high = values[f"{name}_ci"]
+    return f"{100 * values[name]:.1f} % [{100 * low:.1f}, {100 * high:.1f}]"
 
 
-def _interval(interval: Mapping[str, float], digits: int) -> str:
-    return f"{interval['value']:.{digits}f} [{interval['low']:.{digits}f}, {interval['high']:.{digits}f}]"
+def _interval(values: Mapping[str, Any], name: str, digits: int) -> str:
+    low, high = values[f"{name}_ci"]
+    return f"{values[name]:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
