@@ -149,7 +149,8 @@ class ImportanceSettings:
         mu: Weight of their log-ratio in the exponent.
         low, high: Bounds of the log-ratio, in nats; the paper's L and U.
 
-    Source: Liu et al. 2024, arXiv:2410.04350, section 4. Its code has none of these numbers.
+    Source: Liu et al. 2024, arXiv:2410.04350, section 4. Its code has none of these numbers; those of the paper are
+        noted from memory and were not read again.
     """
 
     positive: str = ""
