@@ -236,6 +236,21 @@ def test_files_without_a_common_prompt_or_with_one_twice_are_refused(tmp_path, s
             judge_files(Task("alpaca-eval", *several_sides), settings_of(server), tmp_path / "out")
 
 
+def test_rows_that_reading_leaves_out_are_told_with_the_reason(tmp_path, sides):
+    rows = json.loads((tmp_path / "ours.json").read_text())
+    (tmp_path / "twice.json").write_text(json.dumps([*rows, rows[3], {**rows[4], "output": "another"}]))
+    with fault_server(length_judge()) as server:
+        task = Task("pair", str(tmp_path / "twice.json"), sides[1])
+        told = estimate_files(task, settings_of(server), tmp_path / "out")["left_out"]
+        document = judge_files(task, settings_of(server), tmp_path / "out")
+    check(document)
+    assert document["left_out"] == told
+    assert sum(told["policy"].values()) == 2
+    assert all("duplicate" in reason for reason in told["policy"])
+    assert told["opponent"] == {}
+    assert document["comparison"]["n"] == 24
+
+
 def test_ranking_leaves_out_and_counts_a_line_without_verdicts(tmp_path):
     lines = [{"prompt": f"Say {i}.", "responses": [text, "other"]} for i, text in enumerate(["one", "<<500>>", "two"])]
     (tmp_path / "r.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))

@@ -143,3 +143,19 @@ def test_a_demo_killed_at_twenty_random_moments_ends_with_the_same_bytes(tmp_pat
     """The issue's acceptance: starter and loop alike, each kill followed by a resume."""
     assert run("demo", "--short", "--out", tmp_path / "whole").returncode == 0
     survive_kills(["demo", "--short"], tmp_path, kills=20, seconds=12, whole=contents(tmp_path / "whole"))
+
+
+@pytest.mark.slow
+def test_accuracy_on_pairs_killed_at_random_moments_ends_with_the_same_bytes(world, tmp_path):
+    pairs = tmp_path / "pairs.jsonl"
+    lines = (world / "oracle_pairs.jsonl").read_text().splitlines()
+    rows = [json.dumps({**json.loads(line), "id": f"{turn}-{i}"}) for turn in range(3) for i, line in enumerate(lines)]
+    pairs.write_text("\n".join(rows) + "\n")
+    arguments = ["evaluate", "--policy", world / "policy", "--reference", world / "policy", "--data", pairs]
+    arguments += ["--set", "batch_size=2", "--set", "max_length=128", "--set", "max_prompt_length=96"]
+    whole = tmp_path / "whole"
+    started = time.monotonic()
+    assert run(*arguments, "--out", whole).returncode == 0
+    last = survive_kills(arguments, tmp_path, kills=2, seconds=time.monotonic() - started, whole=contents(whole))
+    told = [json.loads((folder / "results.json").read_text()) for folder in (whole, last)]
+    assert told[0] == told[1]

@@ -3,10 +3,11 @@ from pathlib import Path
 
 import pytest
 
-from fairplay.errors import DataError, SettingsError
+from fairplay.errors import DataError, Preempted, SettingsError
 from fairplay.generation.settings import GenerationSettings
 from fairplay.oracles.kinds.rule import RuleSettings
 from fairplay.pipeline.context import EXAMPLES
+from fairplay.pipeline.margins import MARGINS_NAME
 from fairplay.pipeline.offline import OfflineData, data_stage, train_offline
 from fairplay.pipeline.pair_accuracy import AccuracySettings, evaluate_pairs
 from fairplay.pipeline.settings import TrainRunSettings
@@ -166,3 +167,28 @@ def test_accuracy_on_preference_pairs_is_reported_with_an_interval(world, tmp_pa
     assert done["implicit_rewards"]["ties"] == done["logps"]["num_pairs"]
     assert 0 < done["logps"]["accuracy"] < 1
     check(done)
+
+
+def test_accuracy_that_was_stopped_at_any_commit_ends_with_the_same_bytes(world, tmp_path, monkeypatch):
+    monkeypatch.setattr("fairplay.pipeline.pair_accuracy._BATCHES", 2)
+    chosen = AccuracySettings(max_length=128, max_prompt_length=64, batch_size=3)
+    pairs = tmp_path / "pairs.jsonl"
+    pairs.write_text("".join((world / "oracle_pairs.jsonl").read_text().splitlines(keepends=True)[:40]))
+
+    def measured(folder, should_stop=never):
+        sources = (str(world / "policy"), str(world / "policy"), str(pairs))
+        evaluate_pairs(*sources, chosen, folder, should_stop=should_stop)
+        return (folder / "iteration-1" / "6-evaluation" / MARGINS_NAME).read_bytes()
+
+    whole = measured(tmp_path / "whole")
+    committed = []
+    for _ in range(20):
+        asked = iter([False, False, True])  # two shards, then stop
+        try:
+            assert measured(tmp_path / "stopped", lambda asked=asked: next(asked)) == whole
+            break
+        except Preempted:
+            committed.append(len(list((tmp_path / "stopped").glob("iteration-1/*/.parts/part-*.parquet"))))
+    assert committed == list(range(2, 2 * len(committed) + 1, 2))
+    assert len(committed) >= 3
+    assert not list((tmp_path / "stopped").glob("iteration-1/*/.parts"))

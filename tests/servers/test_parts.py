@@ -5,7 +5,9 @@ from email.utils import formatdate
 
 import pytest
 
+from fairplay.errors import ResourceError, SettingsError
 from fairplay.records import Message
+from fairplay.servers.cache import open_cache
 from fairplay.servers.faults import retry_after, status_fault
 from fairplay.servers.ledger import Ledger
 from fairplay.servers.replies import MalformedReplyError, parse_reply, reply_json
@@ -157,3 +159,14 @@ def test_what_is_no_reply_is_refused(text):
 def test_which_hosts_are_this_machine():
     assert all(map(is_loopback, ["127.0.0.1", "127.8.8.8", "::1", "localhost", "a.localhost"]))
     assert not any(map(is_loopback, ["10.0.0.1", "localhost.example.com", "example.com", ""]))
+
+
+def test_a_key_in_place_of_the_name_of_its_variable_is_not_repeated():
+    with pytest.raises(SettingsError, match="no name of an environment variable") as told:
+        ServerSettings("judge", api_key_env="sk-SENTINEL-01234")
+    assert "SENTINEL" not in f"{told.value} {told.value.hint}"
+
+
+def test_a_cache_that_is_a_folder_is_told(tmp_path):
+    with pytest.raises(ResourceError, match="Is a directory"):
+        open_cache(str(tmp_path))

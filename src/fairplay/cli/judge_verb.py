@@ -106,6 +106,12 @@ def _canaries(gates: Mapping[str, Any], what: str, told: Callable[[float], str])
     return "; ".join([*tried, *left_out]) or "none"
 
 
+def _left_out(sides: Mapping[str, Mapping[str, int]]) -> str:
+    """Rows of either file that were not read, with the reasons."""
+    told = [f"{count} of the {side} ({why})" for side, reasons in sides.items() for why, count in reasons.items()]
+    return ", ".join(told) or "none"
+
+
 def _marked(gates: Mapping[str, Any]) -> str:
     """How many marks for a judge either side's responses carry."""
     return ", ".join(
@@ -136,6 +142,7 @@ def _page(document: Mapping[str, Any], out: Path) -> dict[str, Any]:
         f" + {pairs['without_verdict']} without verdict + {sum(pairs['without_partner'].values())} without partner",
         "games": f"{games['requested']} = {games['ok']} ok"
         + "".join(f" + {count} {reason}" for reason, count in games["failures"].items()),
+        "rows left out": _left_out(document["left_out"]),
         "answered from the cache": document["account"]["cached"],
         "tokens": document["account"]["prompt_tokens"] + document["account"]["completion_tokens"],
         "cost": document["account"]["cost"],

@@ -12,7 +12,7 @@ from fairplay.evaluation.paired_tests import holm
 from fairplay.evaluation.preference_accuracy import compare_preference_accuracy
 from fairplay.objectives.table import build_objective
 from fairplay.pipeline.context import CHECKPOINT, EXAMPLES, RunContext, count_reasons, free_memory
-from fairplay.pipeline.margins import AFTER_NAME, BEFORE_NAME, MARGINS, write_margins
+from fairplay.pipeline.margins import AFTER_NAME, BEFORE_NAME, MARGINS, PairMargin, pair_margins
 from fairplay.pipeline.settings import RunSettings, TrainRunSettings, split_objective
 from fairplay.pipeline.stages import EXAMPLES_NAME, HELD_OUT_NAME
 from fairplay.records import TrainingExample
@@ -20,7 +20,7 @@ from fairplay.seeds import stable_seed
 from fairplay.storage.manifest import Manifest
 from fairplay.storage.run_directory import RunDirectory, Stage, StageOutcome
 from fairplay.storage.settings_file import settings_document, without
-from fairplay.storage.tables import read_records
+from fairplay.storage.tables import read_records, write_records
 from fairplay.training.frozen import frozen_models, reads
 from fairplay.training.summary import HeldOutPairs
 
@@ -114,7 +114,7 @@ def train_stage(
         dropped = count_reasons(summary.dropped)
         pairs = summary.held_out
         for name, margins in ((BEFORE_NAME, pairs.before), (AFTER_NAME, pairs.after)) if pairs.example_ids else ():
-            write_margins(folder / name, pairs.example_ids, margins)
+            write_records(folder / name, pair_margins(pairs.example_ids, margins), PairMargin)
         results = {
             "steps": summary.steps,
             "first_loss": summary.first_loss,

@@ -19,6 +19,8 @@ from fairplay.oracles.judge_settings import JudgeSettings, build_judge
 from fairplay.oracles.judge_verdicts import READER_VERSION
 from fairplay.oracles.pair_judge import PairJudge
 from fairplay.pipeline.judge_gates import (
+    OPPONENT,
+    POLICY,
     Canaries,
     TriedJudge,
     marker_documents,
@@ -93,6 +95,7 @@ class _Games:
     orders: str
     matched: Matched
     canaries: Canaries
+    left_out: dict[str, dict[str, int]]
 
 
 def judge_files(
@@ -150,6 +153,7 @@ def judge_files(
                 "asked": asked_document(judge, settings.judge, orders=games.orders, seed=task.seed),
                 "num_bootstrap": settings.num_bootstrap,
                 **figures,
+                "left_out": games.left_out,
                 "gates": _gates(games, tried) | gate,
                 "account": account_document(accounting),
                 "files": {name: sha256_file(folder / name) for name in rows},
@@ -204,6 +208,7 @@ def estimate_files(task: Task, settings: JudgeFilesSettings, folder: Path) -> di
         "pairs": len(pairs),
         "identical": sum(pair.same_text for pair in pairs),
         "without_partner": len(games.matched.unmatched),
+        "left_out": games.left_out,
         "requests_on_canaries": sum(map(len, asked[1:])),
         **asdict(estimate),
         "priced": bool(settings.judge.server.input_price or settings.judge.server.output_price),
@@ -220,13 +225,16 @@ def protocol_told(name: str) -> dict[str, str]:
 def _games(task: Task, settings: JudgeFilesSettings) -> _Games:
     protocol = find_protocol(task.protocol)
     orders = check_orders(protocol, task.orders)
-    opponent = read_side(task.baseline)
-    matched = match_pairs(read_side(task.outputs), opponent)
+    policy, opponent = read_side(task.outputs), read_side(task.baseline)
+    matched = match_pairs(policy.groups, opponent.groups)
     if not matched.pairs:
         raise DataError(f"{task.outputs} and {task.baseline}: no prompt in common")
     _check_single(protocol, matched.pairs)
-    canaries = match_canaries(settings.canaries, opponent, matched, number=settings.num_canary_prompts, seed=task.seed)
-    return _Games(protocol, orders, matched, canaries)
+    canaries = match_canaries(
+        settings.canaries, opponent.groups, matched, number=settings.num_canary_prompts, seed=task.seed
+    )
+    left_out = {POLICY: dict(policy.left_out), OPPONENT: dict(opponent.left_out)}
+    return _Games(protocol, orders, matched, canaries, left_out)
 
 
 def _rows(played: Played, task: Task, names: tuple[str, str, str]) -> list[dict[str, Any]]:

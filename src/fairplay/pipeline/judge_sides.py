@@ -3,19 +3,36 @@
 Left out: judging (`judge_files.py`). Floor 7; no torch.
 """
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from fairplay.data.reading import read_examples, read_responses
 from fairplay.data.rows import READERS, Row, read_rows
 from fairplay.errors import DataError
+from fairplay.pipeline.context import count_reasons
 from fairplay.pipeline.response_lines import group_of_line, read_lines
-from fairplay.records import Response, ResponseGroup
+from fairplay.records import Dropped, Response, ResponseGroup
 
 COLUMN_MARK = "::"
 CHOSEN = "chosen"
+NO_PAIRS = "no pairs"
 
 
-def read_side(source: str) -> tuple[ResponseGroup, ...]:
+@dataclass(frozen=True)
+class JudgedSide:
+    """One side.
+
+    Attributes:
+        groups: Its responses.
+        left_out: Reason -> rows of the file that were left out in reading.
+    """
+
+    groups: tuple[ResponseGroup, ...]
+    left_out: Mapping[str, int] = field(default_factory=dict)
+
+
+def read_side(source: str) -> JudgedSide:
     """The responses of one side.
 
     Args:
@@ -29,16 +46,20 @@ def read_side(source: str) -> tuple[ResponseGroup, ...]:
     if not path.is_file():
         raise DataError(f"{name}: no such file", hint="responses are in a file: json, jsonl or parquet")
     if mark and column == CHOSEN:
-        examples = [example for example in read_examples(path).items if example.pairs]
-        return tuple(
+        loaded = read_examples(path)
+        unpaired = [Dropped(example.id, NO_PAIRS) for example in loaded.items if not example.pairs]
+        groups = tuple(
             ResponseGroup(example.prompt, (Response(example.responses[example.pairs[0][0]].text),))
-            for example in examples
+            for example in loaded.items
+            if example.pairs
         )
+        return JudgedSide(groups, count_reasons([*loaded.dropped, *unpaired]))
     if not mark and name.endswith(".jsonl"):
         lines = read_lines(path)
         if all("responses" in line.columns for line in lines):
-            return tuple(group_of_line(line) for line in lines)
-    return read_responses(path, column=column or "output").items
+            return JudgedSide(tuple(group_of_line(line) for line in lines))
+    responses = read_responses(path, column=column or "output")
+    return JudgedSide(responses.items, count_reasons(responses.dropped))
 
 
 def side_name(source: str) -> str:

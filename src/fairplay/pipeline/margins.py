@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from fairplay.storage.tables import read_records, write_records
+from fairplay.storage.tables import read_records
 from fairplay.training.summary import PairMargins
 
 MARGINS = ("logps", "mean_logps", "implicit_rewards")
@@ -33,18 +33,17 @@ class PairMargin:
     implicit_rewards: float | None
 
 
-def write_margins(path: Path, example_ids: Sequence[str], margins: PairMargins, *, has_reference: bool = True) -> None:
-    """Write the margins of pairs, those of one example one after the other.
+def pair_margins(example_ids: Sequence[str], margins: PairMargins, *, has_reference: bool = True) -> list[PairMargin]:
+    """Margins as records, those of one example one after the other.
 
     Args:
-        path: The file.
         example_ids: The example of each pair, [pairs].
         margins: [pairs] each.
         has_reference: Whether implicit rewards mean something.
     """
     rewards = margins.implicit_rewards.tolist() if has_reference else [None] * len(example_ids)
     columns = zip(pair_names(example_ids), margins.logps.tolist(), margins.mean_logps.tolist(), rewards, strict=True)
-    write_records(path, [PairMargin(*row) for row in columns], PairMargin)
+    return [PairMargin(*row) for row in columns]
 
 
 def read_margins(path: Path) -> dict[str, dict[str, float]]:

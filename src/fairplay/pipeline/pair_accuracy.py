@@ -4,19 +4,20 @@ Left out: comparisons by a judge (`single_evaluation.py`). Floor 7. The folder h
 iteration; the margins of all pairs lie in it, so that two models can be compared pair by pair.
 """
 
-from collections.abc import Callable, Mapping
+import shutil
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from fairplay.data.reading import read_examples
 from fairplay.errors import DataError, SettingsError
 from fairplay.evaluation.preference_accuracy import preference_accuracy
-from fairplay.models.encoding import encode_examples
-from fairplay.models.loading import load_policy
+from fairplay.models.encoding import EncodedExample, encode_examples
+from fairplay.models.loading import load_policy, load_tokenizer
 from fairplay.models.settings import ModelSettings
 from fairplay.pipeline.context import EVALUATION, count_reasons, data_digest
-from fairplay.pipeline.margins import MARGINS, MARGINS_NAME, write_margins
+from fairplay.pipeline.margins import MARGINS, MARGINS_NAME, PairMargin, pair_margins, pair_names
 from fairplay.pipeline.results import titled, with_intervals, write_results
 from fairplay.pipeline.sides import is_recorded
 from fairplay.records import Dropped
@@ -24,12 +25,16 @@ from fairplay.storage.digests import content_digest
 from fairplay.storage.manifest import Manifest, stage_fingerprint
 from fairplay.storage.run_directory import RunDirectory, Stage, StageOutcome
 from fairplay.storage.settings_file import settings_document
+from fairplay.storage.shards import HERE, Facts, read_parts, run_sharded
+from fairplay.storage.tables import write_records
 from fairplay.training.held_out import held_out_margins
 from fairplay.training.plan import longest_row
 from fairplay.training.reading import Reading
 from fairplay.training.reference import Scorer
 
 NO_PAIRS = "no pairs"
+_PARTS_FOLDER = ".parts"
+_BATCHES = 16  # that are scored and committed together
 
 
 @dataclass(frozen=True)
@@ -70,7 +75,7 @@ def evaluate_pairs(
         source: Preference pairs.
         settings: Loading and limits.
         out: The folder for margins and results; None names one by the hash of all that decides them.
-        should_stop: Asked between batches; what was scored is lost then.
+        should_stop: Asked at every commit of some batches; the same call again goes on from there.
 
     Returns:
         Accuracy with its interval by summed log-probs, by mean log-probs, and by implicit reward if there is a
@@ -106,6 +111,59 @@ def accuracy_document(policy: str, source: str, manifest: Manifest) -> dict[str,
     return titled("accuracy", document)
 
 
+@dataclass(frozen=True)
+class MarginWork:
+    """Margins of preference pairs, as plain data.
+
+    Attributes:
+        policy, reference: The models; without a reference the policy answers for it, and implicit rewards are all 0.
+        settings: Loading and batch size.
+        longest: Tokens of the longest row of all examples; it decides how models read.
+    """
+
+    policy: str
+    reference: str
+    settings: AccuracySettings
+    longest: int
+    asks_server: ClassVar[bool] = False
+
+    def start(self) -> "MarginWorker":
+        """Load the models."""
+        return MarginWorker(self)
+
+
+class MarginWorker:
+    """Scores whole batches, so that margins do not depend on where scoring was stopped.
+
+    Args:
+        work: What is done.
+    """
+
+    facts: ClassVar[Facts] = {}
+
+    def __init__(self, work: MarginWork) -> None:
+        self.work = work
+        sources = [work.policy, work.reference] if work.reference else [work.policy]
+        self.models = [load_policy(source, work.settings.loading).model.train(False) for source in sources]
+        reading = Reading(longest=work.longest, bf16=False)
+        self.scorer = Scorer(work.settings.batch_size, reading, should_stop=lambda: False)
+
+    def do(self, items: Sequence[EncodedExample]) -> tuple[Sequence[PairMargin], Sequence[Dropped]]:
+        """The margins of all pairs of these examples."""
+        scored = [self.scorer.token_logps(model, items, "log-probs of pairs") for model in self.models]
+        margins = held_out_margins(items, scored[0], scored[-1])
+        return pair_margins(_examples_of(items), margins, has_reference=bool(self.work.reference)), ()
+
+    def close(self) -> None:
+        """Forget the models."""
+        self.models = []
+
+
+def _examples_of(encoded: Sequence[EncodedExample]) -> list[str]:
+    """The example of each pair: pairs of one example are one prompt's."""
+    return [one.example.id for one in encoded for _ in one.example.pairs]
+
+
 def _fill(
     folder: Path,
     policy: str,
@@ -115,26 +173,34 @@ def _fill(
     should_stop: Callable[[], bool],
 ) -> StageOutcome:
     loaded = read_examples(source)
-    model = load_policy(policy, settings.loading)
     with_pairs = [example for example in loaded.items if example.pairs]
     unpaired = [Dropped(example.id, NO_PAIRS) for example in loaded.items if not example.pairs]
     encoded = encode_examples(
-        model.tokenizer, with_pairs, max_length=settings.max_length, max_prompt_length=settings.max_prompt_length
+        load_tokenizer(policy, revision=settings.loading.revision),
+        with_pairs,
+        max_length=settings.max_length,
+        max_prompt_length=settings.max_prompt_length,
     )
     dropped = count_reasons([*loaded.dropped, *unpaired, *encoded.dropped])
     if not encoded.examples:
         raise DataError(f"{source}: no usable preference pair ({dropped})")
-    reading = Reading(longest=max(map(longest_row, encoded.examples)), bf16=False)
-    scorer = Scorer(settings.batch_size, reading, should_stop=should_stop)
-    own = scorer.token_logps(model.model.train(False), encoded.examples, "policy log-probs")
-    other = own
-    if reference:
-        anchor = load_policy(reference, settings.loading).model.train(False)
-        other = scorer.token_logps(anchor, encoded.examples, "reference log-probs")
-    margins = held_out_margins(encoded.examples, own, other)
-    examples = [one.example.id for one in encoded.examples for _ in one.example.pairs]  # pairs of one are one prompt's
-    write_margins(folder / MARGINS_NAME, examples, margins, has_reference=bool(reference))
+    by_length = sorted(encoded.examples, key=longest_row)  # as the scorer orders them: shards are whole batches of all
+    run_sharded(
+        folder / _PARTS_FOLDER,
+        by_length,
+        MarginWork(policy, reference, settings, longest_row(by_length[-1])),
+        PairMargin,
+        executor=HERE,
+        shard_size=_BATCHES * settings.batch_size,
+        description="log-probs of pairs",
+        should_stop=should_stop,
+    )
+    found = {one.pair: one for one in read_parts(folder / _PARTS_FOLDER, PairMargin)}
+    examples = _examples_of(encoded.examples)
+    rows = [found[name] for name in pair_names(examples)]
+    write_records(folder / MARGINS_NAME, rows, PairMargin)
+    shutil.rmtree(folder / _PARTS_FOLDER)
     kinds = MARGINS if reference else MARGINS[:2]
-    accuracies = {kind: asdict(preference_accuracy(getattr(margins, kind), examples)) for kind in kinds}
+    accuracies = {kind: asdict(preference_accuracy([getattr(row, kind) for row in rows], examples)) for kind in kinds}
     num_in = len(loaded.items) + len(loaded.dropped)
     return StageOutcome(num_in, len(encoded.examples), dropped, {"format": loaded.format, **accuracies})

@@ -66,7 +66,7 @@ class SqliteCache:
         self._path, self._lock = path, threading.Lock()
         with disk_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.touch()
+            path.open("ab").close()  # a folder, or a file of others, is told here and not by SQLite
         self._connection = sqlite3.connect(path, timeout=_BUSY_SECONDS, check_same_thread=False, isolation_level=None)
         try:
             for line in ("PRAGMA journal_mode=WAL", "PRAGMA synchronous=FULL", _TABLE):

@@ -4,6 +4,7 @@ Left out: what is asked (`requests.py`) and the key itself (only the name of its
 """
 
 import ipaddress
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import isfinite
@@ -75,6 +76,11 @@ class ServerSettings:
         if not self.model:
             raise SettingsError("model: the server needs the name of a model")
         self._check_url()
+        if self.api_key_env and not re.fullmatch(r"[A-Za-z_]\w*", self.api_key_env, re.ASCII):
+            raise SettingsError(  # what it is stays untold: it may be the key
+                "api_key_env: is no name of an environment variable",
+                hint=f"such as {OPENAI_KEY}; keys are taken from the environment only",
+            )
         lookup(TOKEN_LIMITS, self.token_limit_field, "token limit")
         if taken := sorted(set(self.extra_body) & (_OURS | set(TOKEN_LIMITS) | {"top_logprobs"})):
             raise SettingsError(f"extra_body.{taken[0]}: is set by whoever asks, not here")

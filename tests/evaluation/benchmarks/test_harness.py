@@ -70,6 +70,11 @@ def test_items_values_and_shots_of_multiple_choice(world, tmp_path):
     assert found["versions"]["lm_eval"]
 
 
+def test_without_a_device_a_machine_without_cuda_computes_on_its_cpu(world, monkeypatch, tmp_path):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert LoadedModel(world[1], settings(world, "piqa", device=""), tmp_path).lm.device == torch.device("cpu")
+
+
 def test_the_difference_of_two_checkpoints_is_paired(world, tmp_path):
     for name, model in (("a", world[1]), ("b", world[2])):
         run(world, model, tmp_path / name, "piqa")
@@ -106,9 +111,38 @@ def test_log_probs_that_are_no_numbers_invalidate_a_benchmark(world, tmp_path):
 
 def test_logits_that_are_no_numbers_invalidate_generated_answers(world, tmp_path):
     chosen = settings(world, "gsm8k", limit=1, num_fewshot={"gsm8k": 1})
-    model = LoadedModel(save(tmp_path / "damaged", damage=True), chosen)
+    model = LoadedModel(save(tmp_path / "damaged", damage=True), chosen, tmp_path)
     with pytest.raises(DataError, match="gsm8k: the model's logits are not finite"):
         Harness(chosen, tmp_path / "work").run(model, "gsm8k")
+
+
+def test_an_adapter_gives_what_its_merged_model_gives_and_not_what_its_base_gives(world, tmp_path):
+    from lm_eval.api.instance import Instance
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    torch.manual_seed(3)
+    wrapped = get_peft_model(
+        AutoModelForCausalLM.from_pretrained(world[1]), LoraConfig(r=4, target_modules=["q_proj", "v_proj"])
+    )
+    with torch.no_grad():
+        for name, parameter in wrapped.named_parameters():
+            if "lora_B" in name:
+                parameter += torch.randn_like(parameter)
+    wrapped.save_pretrained(tmp_path / "adapter")
+    merged = Policy(wrapped.merge_and_unload(), AutoTokenizer.from_pretrained(world[1]), "memory")
+    save_policy(merged, tmp_path / "merged")
+
+    def told(source):
+        asked = [Instance("loglikelihood", {}, (f"red {word}", " cat two"), 0) for word in ("blue", "one", "dog")]
+        return [value for value, _ in LoadedModel(source, settings(world, "piqa"), tmp_path).lm.loglikelihood(asked)]
+
+    adapted, whole, base = (told(str(source)) for source in (tmp_path / "adapter", tmp_path / "merged", world[1]))
+    assert adapted == pytest.approx(whole, abs=1e-4)
+    assert max(abs(one - other) for one, other in zip(adapted, base, strict=True)) > 0.05
+    row = run(world, str(tmp_path / "adapter"), tmp_path / "out", "piqa")["benchmarks"][0]
+    again = run(world, str(tmp_path / "merged"), tmp_path / "again", "piqa")["benchmarks"][0]
+    assert (row["value"], row["others"]) == (again["value"], again["others"])
 
 
 def test_a_cut_prompt_is_counted(world, tmp_path):

@@ -16,7 +16,7 @@ from typing import Any
 
 from fairplay.errors import DataError, ResourceError, SettingsError
 from fairplay.evaluation.benchmarks.items import Item
-from fairplay.evaluation.benchmarks.loaded_model import LoadedModel
+from fairplay.evaluation.benchmarks.loaded_model import LoadedModel, vllm_version
 from fairplay.evaluation.benchmarks.local_data import write_local_task
 from fairplay.evaluation.benchmarks.settings import BenchmarkSettings
 from fairplay.evaluation.benchmarks.table import BENCHMARKS
@@ -170,11 +170,7 @@ class Harness:
 def harness_versions(backend: str) -> dict[str, str]:
     """What ran, for the record; `backend` is a name in `settings.BACKENDS`."""
     told = {name: importlib.metadata.version(name) for name in ("lm_eval", "transformers", "torch", "datasets")}
-    if backend == "vllm":
-        import vllm
-
-        told["vllm"] = str(vllm.__version__)
-    return told
+    return told | ({"vllm": vllm_version()} if backend == "vllm" else {})
 
 
 def refuse_bad_answers(task: str, samples: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:

@@ -4,18 +4,34 @@ Left out: tasks (`harness.py`). Floor 5. lm_eval is an extra.
 """
 
 import importlib.metadata
-import json
+import os
+import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from fairplay.errors import DataError
 from fairplay.evaluation.benchmarks.settings import BenchmarkSettings
-from fairplay.generation.vllm_process import check_device, import_vllm, process_left_as_it_was, refusals
+from fairplay.generation.vllm_process import (
+    check_device,
+    free_memory,
+    import_vllm,
+    on_cpu,
+    process_left_as_it_was,
+    refusals,
+)
+from fairplay.models.adapters import base_of_adapter, is_adapter_folder
+from fairplay.models.loading import Policy, load_model, load_tokenizer
+from fairplay.models.saving import save_policy
+from fairplay.models.settings import ModelSettings
 
-ADAPTER_NAME = "adapter_config.json"
+MERGED_NAME = ".merged"
+_MOST_CPU_CACHE = 4 * 2**30
 
 
 class LoadedModel:
@@ -24,44 +40,69 @@ class LoadedModel:
     Args:
         source: Folder or hub id; a folder with a PEFT adapter names its base model.
         settings: Backend, type, device, batch size.
+        work: A folder for an adapter's merged model, while it is loaded.
 
     Raises:
         ResourceError: If the backend is not installed.
     """
 
-    def __init__(self, source: str, settings: BenchmarkSettings) -> None:
-        from lm_eval.api.registry import get_model
-
-        arguments = {"pretrained": source, "dtype": settings.dtype, **_adapter(source, settings.backend)}
-        extra = {"batch_size": settings.batch_size, "device": settings.device or None}
-        if settings.backend == "vllm":
-            import_vllm()
-            _name_vllm()
-            check_device(settings.device, "--device")
-            with process_left_as_it_was(), refusals(source, instead="--backend hf"):
-                self.lm = get_model("vllm").create_from_arg_obj(arguments, extra | {"device": None})
-        else:
-            self.lm = get_model(settings.backend).create_from_arg_obj(arguments, extra)
+    def __init__(self, source: str, settings: BenchmarkSettings, work: Path) -> None:
+        self._is_vllm = settings.backend == "vllm"
+        with _whole_model(source, settings.dtype, work) as whole:
+            arguments = {"pretrained": whole, "dtype": settings.dtype}
+            start = _start_vllm if self._is_vllm else _start_transformers
+            self.lm: Any = start(arguments, settings)
         self._finite: Any = None
+
+    def close(self) -> None:
+        """Give the model's memory back; it can't be asked any more."""
+        if self._is_vllm:
+            self.lm.model.llm_engine.engine_core.shutdown()
+        self.lm = None
+        free_memory()
 
     @contextmanager
     def guarded(self) -> Iterator[None]:
-        """Watch the logits from which answers are sampled while the block runs; transformers models only."""
-        watch = getattr(getattr(self.lm, "model", None), "register_forward_hook", None)
-        if watch is None:
-            yield
+        """Watch that answers are sampled from finite logits while the block runs."""
+        if self._is_vllm:
+            with self._watched_vllm():
+                yield
             return
-        handle = watch(self._watch)
+        handle = self.lm.model.register_forward_hook(self._watch)
         try:
             yield
         finally:
             handle.remove()
 
+    @contextmanager
+    def _watched_vllm(self) -> Iterator[None]:
+        """VLLM's logits are out of reach, so every sampled token's log-prob is asked for."""
+        engine = self.lm.model
+        generate = engine.generate
+
+        def watched(prompts: Any, *, sampling_params: Sequence[Any], **rest: Any) -> Any:
+            sampled = [one for one in sampling_params if one.prompt_logprobs is None]
+            for one in sampled:
+                one.logprobs = 0
+            outputs = generate(prompts, sampling_params=sampling_params, **rest)
+            if sampled:
+                told = [answer.cumulative_logprob for output in outputs for answer in output.outputs]
+                self._add(all(value is not None and isfinite(value) for value in told))
+            return outputs
+
+        engine.generate = watched
+        try:
+            yield
+        finally:
+            del engine.generate
+
     def _watch(self, _module: Any, _inputs: Any, output: Any) -> None:
         logits = getattr(output, "logits", None)
         if logits is not None and logits.shape[1] == 1:  # longer ones score given answers, whose log-probs are checked
-            finite = logits.isfinite().all()
-            self._finite = finite if self._finite is None else self._finite & finite
+            self._add(logits.isfinite().all())
+
+    def _add(self, finite: Any) -> None:
+        self._finite = finite if self._finite is None else self._finite & finite
 
     def refuse_bad_logits(self, task: str) -> None:
         """Refuse what was sampled from logits that are no numbers.
@@ -74,26 +115,68 @@ class LoadedModel:
             raise DataError(f"{task}: the model's logits are not finite", hint="its weights are damaged, or overflow")
 
 
-def _adapter(source: str, backend: str) -> dict[str, Any]:
-    """What the harness's model class is told where the folder is an adapter; nothing else is."""
-    path = Path(source).expanduser() / ADAPTER_NAME
-    if not path.is_file():
-        return {}
-    config = json.loads(path.read_text(encoding="utf-8"))
-    base = {"pretrained": config["base_model_name_or_path"]}
-    if backend == "vllm":
-        return base | {"lora_local_path": source, "max_lora_rank": config.get("r", 16)}
-    return base | {"peft": source}
+def _model_class(backend: str) -> Any:
+    from lm_eval.api.registry import get_model
+
+    return get_model(backend)
+
+
+def _start_transformers(arguments: dict[str, Any], settings: BenchmarkSettings) -> Any:
+    device = settings.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    more = {"batch_size": settings.batch_size, "device": device}
+    return _model_class(settings.backend).create_from_arg_obj(arguments, more)
+
+
+def _start_vllm(arguments: dict[str, Any], settings: BenchmarkSettings) -> Any:
+    import_vllm()
+    _name_vllm()
+    check_device(settings.device, "--device")
+    if on_cpu():
+        arguments |= {"enforce_eager": True, "kv_cache_memory_bytes": _cpu_cache()}
+    with process_left_as_it_was(), refusals(arguments["pretrained"], instead="--backend hf"):
+        return _model_class("vllm").create_from_arg_obj(arguments, {"batch_size": settings.batch_size})
+
+
+@contextmanager
+def _whole_model(source: str, dtype: str, work: Path) -> Iterator[str]:
+    """The model's source; of an adapter a folder with its merged model, as long as the block runs.
+
+    The harness would cut the vocabulary of an adapter's base down to the tokenizer's, which moves every log-prob where
+    a model has more rows than tokens; and vLLM tells no log-probs of a prompt under an adapter on a CPU.
+    """
+    if not is_adapter_folder(source):
+        yield source
+        return
+    path = work / MERGED_NAME
+    kept = Path(source).expanduser()
+    tokenizer = load_tokenizer(source if (kept / "tokenizer_config.json").is_file() else base_of_adapter(source))
+    model = load_model(
+        source, ModelSettings(dtype=dtype if dtype in ("float32", "bfloat16") else "float32", device="cpu")
+    )
+    try:
+        save_policy(Policy(model, tokenizer, source), path)
+        del model
+        yield str(path)
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _cpu_cache() -> int:
+    """Bytes for keys and values; vLLM would take nearly all of the machine's memory."""
+    return min(_MOST_CPU_CACHE, os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2)
+
+
+def vllm_version() -> str:
+    """The version of vLLM, whatever its package is called; empty where there is none."""
+    names = importlib.metadata.packages_distributions().get("vllm", ())
+    return importlib.metadata.version(names[0]) if names else ""
 
 
 def _name_vllm() -> None:
     """Let vLLM's packages of other names be found as `vllm`: the harness asks for the version of that one alone."""
-    names = [name for name in importlib.metadata.packages_distributions().get("vllm", ()) if name != "vllm"]
-    try:
-        importlib.metadata.version("vllm")
-    except importlib.metadata.PackageNotFoundError:
-        if names:
-            sys.meta_path.append(_VllmName(names[0]))
+    names = importlib.metadata.packages_distributions().get("vllm", ())
+    if names and "vllm" not in names and not any(isinstance(finder, _VllmName) for finder in sys.meta_path):
+        sys.meta_path.append(_VllmName(names[0]))
 
 
 class _VllmName(importlib.metadata.DistributionFinder):

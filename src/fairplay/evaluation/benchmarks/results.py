@@ -42,18 +42,24 @@ def run_benchmarks(
     folder.mkdir(parents=True, exist_ok=True)
     loaded: list[tuple[Harness, LoadedModel]] = []
     records = []
-    for task in settings.tasks:
-        fingerprint = _fingerprint(model, settings, task)
-        record = _kept(folder / f"{task}.json", fingerprint)
-        if record is None:
-            if should_stop():
-                raise Preempted(f"stopped before {task}; finished benchmarks are kept")
-            if not loaded:
-                loaded.append((Harness(settings, folder / TASK_FILES), LoadedModel(model, settings)))
-            harness, lm = loaded[0]
-            record = _record(harness.run(lm, task), settings, seed)
-            write_atomic(folder / f"{task}.json", json.dumps({"fingerprint": fingerprint, **record}, indent=1) + "\n")
-        records.append({key: value for key, value in record.items() if key != "items"})
+    try:
+        for task in settings.tasks:
+            fingerprint = _fingerprint(model, settings, task)
+            record = _kept(folder / f"{task}.json", fingerprint)
+            if record is None:
+                if should_stop():
+                    raise Preempted(f"stopped before {task}; finished benchmarks are kept")
+                if not loaded:
+                    loaded.append((Harness(settings, folder / TASK_FILES), LoadedModel(model, settings, folder)))
+                harness, lm = loaded[0]
+                record = _record(harness.run(lm, task), settings, seed)
+                write_atomic(
+                    folder / f"{task}.json", json.dumps({"fingerprint": fingerprint, **record}, indent=1) + "\n"
+                )
+            records.append({key: value for key, value in record.items() if key != "items"})
+    finally:
+        for _, lm in loaded:
+            lm.close()
     return {
         "model": model,
         "versions": harness_versions(settings.backend),
