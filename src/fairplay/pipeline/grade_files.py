@@ -28,7 +28,8 @@ from fairplay.oracles.judge_settings import JudgeSettings
 from fairplay.oracles.judge_template import JudgeTemplate, load_template
 from fairplay.oracles.judge_verdicts import READER_VERSION
 from fairplay.pipeline.canary_games import tell_alarms
-from fairplay.pipeline.judge_files import REPLIES_NAME, JudgeFilesSettings, account_document
+from fairplay.pipeline.judge_files import REPLIES_NAME, JudgeFilesSettings
+from fairplay.pipeline.judge_told import account_document
 from fairplay.pipeline.response_lines import read_lines
 from fairplay.pipeline.results import titled, with_intervals, write_results
 from fairplay.seeds import stable_seed

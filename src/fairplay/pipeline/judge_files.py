@@ -16,7 +16,6 @@ from fairplay.evaluation.protocols.scores import protocol_document
 from fairplay.evaluation.protocols.table import Protocol, check_orders, find_protocol
 from fairplay.evaluation.settings import CANARIES, MIN_BOOTSTRAP, check_canaries
 from fairplay.oracles.judge_settings import JudgeSettings, build_judge
-from fairplay.oracles.judge_verdicts import READER_VERSION
 from fairplay.oracles.pair_judge import PairJudge
 from fairplay.pipeline.judge_gates import (
     OPPONENT,
@@ -29,9 +28,9 @@ from fairplay.pipeline.judge_gates import (
     try_judge,
 )
 from fairplay.pipeline.judge_sides import read_side, side_name
+from fairplay.pipeline.judge_told import account_document, asked_document, judge_name, protocol_told
 from fairplay.pipeline.results import comparison, titled, with_intervals, write_results
 from fairplay.seeds import stable_seed
-from fairplay.servers.outcomes import Accounting
 from fairplay.storage.atomic import disk_errors, write_atomic
 from fairplay.storage.digests import sha256_file
 from fairplay.storage.locking import lock
@@ -215,13 +214,6 @@ def estimate_files(task: Task, settings: JudgeFilesSettings, folder: Path) -> di
     }
 
 
-def protocol_told(name: str) -> dict[str, str]:
-    """A protocol, and where it is written down."""
-    protocol = find_protocol(name)
-    told = {"title": protocol.title, "source": protocol.source, "published_opponent": protocol.opponent}
-    return {"name": name, **told}
-
-
 def _games(task: Task, settings: JudgeFilesSettings) -> _Games:
     protocol = find_protocol(task.protocol)
     orders = check_orders(protocol, task.orders)
@@ -248,37 +240,6 @@ def _gates(games: _Games, tried: TriedJudge) -> dict[str, Any]:
     canaries = with_intervals({"canaries": [asdict(canary) for canary in tried.canaries]})
     left_out = {"canaries_left_out": dict(games.canaries.left_out)}
     return canaries | left_out | {"markers": marker_documents(games.matched.pairs)}
-
-
-def asked_document(judge: PairJudge, settings: JudgeSettings, *, orders: str, seed: int) -> dict[str, Any]:
-    """Everything that decides what a judge was asked."""
-    return {
-        "model": settings.server.model,
-        "base_url": settings.server.base_url,
-        "identity": settings.server.identity,
-        "extra_body": settings.server.extra_body,
-        "template": settings.template,
-        "template_sha256": judge.template.sha256,
-        "template_source": judge.template.source,
-        "log_probs": judge.log_probs,
-        "min_mass": settings.min_mass,
-        "temperature": judge.template.temperature,
-        "max_tokens": judge.template.max_tokens,
-        "orders": orders,
-        "seed": seed,
-        "reader_version": READER_VERSION,
-    }
-
-
-def account_document(accounting: Accounting) -> dict[str, Any]:
-    """The server's side of the account, and a warning where it answered under several names."""
-    models = len(accounting.models)
-    return {**asdict(accounting), "note": "the server answered under several names" if models > 1 else ""}
-
-
-def judge_name(protocol: str, judge: PairJudge) -> str:
-    """Protocol, model, and the beginning of the template's hash."""
-    return f"{protocol}:{judge.client.settings.model}#{judge.template.sha256[:12]}"
 
 
 def _judge(protocol: Protocol, settings: JudgeFilesSettings, folder: Path) -> PairJudge:
