@@ -126,6 +126,7 @@ class MarginWork:
     settings: AccuracySettings
     longest: int
     asks_server: ClassVar[bool] = False
+    num_gpus: ClassVar[int] = 1
 
     def start(self) -> "MarginWorker":
         """Load the models."""
