@@ -1,10 +1,11 @@
 """What Ray costs: `fairplay generate` and `fairplay rank` by one worker of Ray beside the same two commands without it.
 
-Every command is a process of its own, as a user starts it. Its CPU seconds are those of all processes that it started,
-Ray's own among them, read from /proc twice a second (Linux); wall time tells of the machine's load as well, which is
-told beside it. The outputs must be the same bytes, else the exit code is 1. Models are small and have random weights.
+Every command is a process of its own, as a user starts it, and both ways run at the same time, each on a core, so that
+they meet the same load, which is told. CPU seconds are those of all processes that a command started, Ray's own among
+them, read from /proc twice a second (Linux). The outputs must be the same bytes, else the exit code is 1. Models are
+small and have random weights.
 
-    OMP_NUM_THREADS=1 python benchmarks/ray_overhead.py [--json FILE] [--quick] [--rounds N]
+    OMP_NUM_THREADS=1 python benchmarks/ray_overhead.py [--json FILE] [--quick] [--prompts N] [--rounds N]
 """
 
 import argparse
@@ -16,6 +17,7 @@ import sys
 import tempfile
 import time
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -98,17 +100,20 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path, help="write the figures here, too")
     parser.add_argument("--quick", action="store_true", help="a tenth of the work, where starting up is most of it")
+    parser.add_argument("--prompts", type=int, default=2000)
     parser.add_argument("--rounds", type=int, default=1)
     options = parser.parse_args()
-    num_prompts, new_tokens = (150, 32) if options.quick else (2000, 64)
+    num_prompts, new_tokens = (150, 32) if options.quick else (options.prompts, 64)
     found: dict[str, list[dict[str, Cost]]] = {name: [] for name in WORKERS}
     load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         make_inputs(folder, num_prompts)
-        for number in range(options.rounds):
-            for name in list(WORKERS)[:: 1 if number % 2 == 0 else -1]:
-                found[name].append(both_commands(folder, name, new_tokens))
+        for _ in range(options.rounds):
+            with ThreadPoolExecutor(len(WORKERS)) as at_once:
+                costs = at_once.map(lambda name: both_commands(folder, name, new_tokens), WORKERS)
+                for name, cost in zip(WORKERS, costs, strict=True):
+                    found[name].append(cost)
         files = [folder / name.replace(" ", "-") / "ranked.jsonl" for name in WORKERS]
         is_same = files[0].read_bytes() == files[1].read_bytes()
     ratios, rows = {}, []

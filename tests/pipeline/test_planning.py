@@ -114,6 +114,18 @@ def test_rates_are_a_line_through_two_sizes(settings_of):
     assert set(rates.each) == set(rates.fixed) == set(stages(plan))
 
 
+def test_workers_share_what_can_be_shared_of_the_measured_time(settings_of):
+    each = dict.fromkeys((RESPONSES, PREFERENCES, CHECKPOINT, EVALUATION), 1.0)
+    rates = Rates(dict.fromkeys(each, 5.0), each, Lengths(5, 7, "measured"), "measured in a dream")
+    alone = run_plan(settings_of(), rates=rates)
+    by_four = run_plan(settings_of("cluster.address=local", "cluster.num_workers=4"), rates=rates)
+    for stage in (RESPONSES, PREFERENCES, EVALUATION):
+        one, other = (stages(plan)[stage]["seconds"] - 5.0 for plan in (alone, by_four))
+        assert other == pytest.approx(one / 4) != 0
+    assert stages(by_four)[CHECKPOINT] == stages(alone)[CHECKPOINT]
+    assert "4 workers that share evenly, each as fast as this process" in by_four["assumptions"]
+
+
 def test_hardware_gives_hours_and_more_of_it_gives_fewer(settings_of):
     wide = ("generation.num_responses=16", "generation.max_new_tokens=400", "training.per_device_train_batch_size=8")
     wide += ("training.gradient_checkpointing=true",)

@@ -19,15 +19,20 @@ from fairplay.errors import FairplayError, ResourceError
 
 logger = logging.getLogger(__name__)
 # Read by Ray when it is imported: nothing is sent anywhere, a worker without GPUs keeps the variables it inherits, and
-# what its core has to say of a worker's death is said by us.
+# what Ray's core has to say of workers goes to no stream of this process: stdout is for results, and we say it.
 _ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_DEDUP_LOGS_SKIP_REGEX": ".",
     "RAY_BACKEND_LOG_LEVEL": "fatal",
 }
 # Ray of one command talks over loopback alone (this is how it does so on other systems by default), to those who know
-# a word that is drawn for it.
-_LOCAL_ENVIRONMENT = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_AUTH_MODE": "token"}
+# a word that is drawn for it; its workers have the priority of this process (Ray's own default is 15).
+_LOCAL_ENVIRONMENT = {
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+    "RAY_AUTH_MODE": "token",
+    "RAY_worker_niceness": "0",
+}
 _LOCAL_WORD = "RAY_AUTH_TOKEN"
 
 
@@ -113,7 +118,8 @@ class RaySession:
             import ray
             import ray.data
 
-            ray.init(**options, log_to_driver=False, configure_logging=True, logging_level=logging.ERROR)
+            with _stderr_closed():
+                ray.init(**options, log_to_driver=False, configure_logging=True, logging_level=logging.ERROR)
         self._is_open = True
         _be_quiet()
         logger.info("ray %s: %s", ray.__version__, settings.address)
@@ -128,6 +134,20 @@ def _be_quiet() -> None:
     context.print_on_execution_start = False
     context.execution_no_progress_timeout_s = -1  # a shard may take hours
     logging.getLogger("ray.data").setLevel(logging.ERROR)
+
+
+@contextmanager
+def _stderr_closed() -> Iterator[None]:
+    """Nothing on stderr: Ray's core says there which log level it was given; what matters it raises."""
+    before = os.dup(2)
+    nothing = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nothing, 2)
+    os.close(nothing)
+    try:
+        yield
+    finally:
+        os.dup2(before, 2)
+        os.close(before)
 
 
 @contextmanager
