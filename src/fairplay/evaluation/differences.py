@@ -202,13 +202,20 @@ def _counts(differences: Floats) -> OutcomeCounts:
 def _length_controlled(
     before: JudgementColumns, after: JudgementColumns, *, seed: int, num_bootstrap: int
 ) -> tuple[Interval, Interval, Interval]:
-    """LC win rates and their difference; the imagined prompts are those that widen the difference most."""
-    outcomes = [imagined_outcomes(side.prompt_scores(), centre=0.5, limit=0.5) for side in (before, after)]
-    designs = [_with_imagined(before, outcomes[0][::-1]), _with_imagined(after, outcomes[1])]
+    """LC win rates and their difference; on an imagined prompt the sides differ as much as on any that was seen."""
+    scores = before.prompt_scores(), after.prompt_scores()
+    alone = [imagined_outcomes(side, centre=0.5, limit=0.5) for side in scores]
+    change = imagined_outcomes(scores[1] - scores[0], centre=0.0, limit=1.0)
+    together = [
+        np.clip(side.mean() + sign * 0.5 * (change - change.mean()), 0, 1)
+        for side, sign in zip(scores, (-1, 1), strict=True)
+    ]
+    sides = [(before, alone[0]), (after, alone[1]), (before, together[0]), (after, together[1])]
+    designs = [_with_imagined(columns, outcomes) for columns, outcomes in sides]
 
     def statistics(counts: Floats) -> Floats:
-        one, other = (fit_length_model(design, counts).lc_win_rates for design in designs)
-        return np.stack([one, other, other - one], axis=1)
+        rates = [fit_length_model(design, counts).lc_win_rates for design in designs]
+        return np.stack([rates[0], rates[1], rates[3] - rates[2]], axis=1)
 
     seen = np.ones((1, before.num_prompts + NUM_IMAGINED))
     seen[:, before.num_prompts :] = 0

@@ -24,6 +24,10 @@ FEATURES = ("length", "headers", "lists", "bold")
 RIDGE = 0.04
 """Penalty on gamma, RIDGE / 2 * gamma^2 beside a log-likelihood in which each prompt counts 1; theta is free."""
 
+ENOUGH_DECIDED = 40
+"""Prompts won, and prompts lost, from which the intervals of the coefficients keep their word: ten for each of them
+(Peduzzi et al. 1996)."""
+
 _EDGE = 1e-6
 _TOLERANCE = 1e-8
 _MAX_STEPS = 500
@@ -40,7 +44,8 @@ class StyleControl:
     Attributes:
         win_rate: sigmoid(theta), in [0, 1].
         coefficients: gamma by feature, in nats of log-odds for one typical difference (root mean square); positive
-            where the judge rewards more of it.
+            where the judge rewards more of it. None where fewer than `ENOUGH_DECIDED` prompts are won, or lost: their
+            intervals would be too narrow.
     """
 
     win_rate: Interval
@@ -101,7 +106,8 @@ def style_control(win_probs: Floats, differences: Floats, *, seed: int, num_boot
         interval_from_draws(float(one), column, num_prompts=len(win_probs))
         for one, column in zip(value, draws.T, strict=True)
     ]
-    return StyleControl(told[0], dict(zip(FEATURES, told[1:], strict=True)))
+    enough = min((win_probs > 0.5).sum(), (win_probs < 0.5).sum()) >= ENOUGH_DECIDED
+    return StyleControl(told[0], dict(zip(FEATURES, told[1:], strict=True)) if enough else {})
 
 
 def fit_style(win_probs: Floats, differences: Floats, weights: Floats) -> Floats:
