@@ -206,3 +206,11 @@ def test_a_folder_of_an_older_release_is_told_to_be_judged_again(copy):
     for read in (verify, lambda path: compare([str(path), str(path)], FEW)):
         with pytest.raises(DataError, match="older release"):
             read(folder)
+
+
+@pytest.mark.parametrize("key", ["comparison", "asked", "num_bootstrap", "pairs"])
+def test_results_in_which_something_is_missing_are_no_traceback(copy, key, capsys):
+    folder = copy("one")
+    rewrite(folder / "results.json", lambda told: told.pop(key))
+    assert run(["verify", str(folder)]) == 3
+    assert key in "".join(capsys.readouterr())

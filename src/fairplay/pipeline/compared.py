@@ -15,7 +15,7 @@ from fairplay.lookup import nearest_hint
 from fairplay.pipeline.context import CHECKPOINT, EVALUATION, EXAMPLES
 from fairplay.pipeline.evaluate_stage import RESPONSES_FOLDER, judgements_path
 from fairplay.pipeline.judged_folder import KINDS as JUDGED
-from fairplay.pipeline.judged_folder import damaged_files, read_games, read_grades
+from fairplay.pipeline.judged_folder import damaged_files, read_games, read_grades, told_as_damage
 from fairplay.pipeline.margins import AFTER_NAME, BEFORE_NAME, MARGINS_NAME, PLACE_MARK, read_margins
 from fairplay.pipeline.results import read_results
 from fairplay.pipeline.single_evaluation import JUDGEMENTS_NAME, POLICY
@@ -96,7 +96,8 @@ def find_compared(source: str, opponent: str, role: str) -> Compared:
         raise DataError(f"{source}: no such folder or file", hint="a run, RUN@ITERATION, an evaluation, or a file")
     results = read_results(folder, ("run", "comparison", "accuracy", "training", *JUDGED))
     if results["kind"] in JUDGED:
-        return _of_judging(source, folder, results)
+        with told_as_damage(folder):
+            return _of_judging(source, folder, results)
     if results["kind"] == "training":
         return _of_training(source, folder, int(iteration) if is_numbered else 1)
     if results["kind"] == "run":

@@ -4,11 +4,12 @@ Left out: what becomes of them (`compared.py`, `recomputing_judged.py`). Floor 7
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from fairplay.errors import DataError
+from fairplay.errors import DataError, FairplayError
 from fairplay.evaluation.protocols.annotation_rows import played_pairs
 from fairplay.evaluation.protocols.games import Played
 from fairplay.evaluation.protocols.mt_bench import Grade, Question
@@ -18,6 +19,20 @@ from fairplay.records import Dropped
 from fairplay.storage.digests import sha256_file
 
 KINDS = ("judging", "grading")
+
+
+@contextmanager
+def told_as_damage(folder: Path) -> Iterator[None]:
+    """Results in which something is missing, or is not what it should be, as a `DataError`."""
+    try:
+        yield
+    except FairplayError:
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise DataError(
+            f"{folder}: its results are not what `fairplay judge` writes ({type(error).__name__}: {error})",
+            hint="run `fairplay judge` on this folder again: what is in its cache is not paid for again",
+        ) from error
 
 
 def damaged_files(folder: Path, results: Mapping[str, Any]) -> dict[str, str]:

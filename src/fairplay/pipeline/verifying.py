@@ -15,7 +15,7 @@ from fairplay.errors import DataError
 from fairplay.pipeline.context import CHECKPOINT, EVALUATION, EXAMPLES, GAME, GATES, PREFERENCES, PROMPTS, RESPONSES
 from fairplay.pipeline.findings import Finding
 from fairplay.pipeline.judged_folder import KINDS as JUDGED
-from fairplay.pipeline.judged_folder import damaged_files
+from fairplay.pipeline.judged_folder import damaged_files, told_as_damage
 from fairplay.pipeline.oracle_stages import ORACLE, PAIRS, START
 from fairplay.pipeline.recomputing import Manifests, recomputed
 from fairplay.pipeline.recomputing_judged import recomputed_judged
@@ -68,8 +68,9 @@ def verify(folder: Path) -> dict[str, Any]:
     """
     if (kind := _kind(folder)) in JUDGED:
         results = read_results(folder, (kind,))
-        files = [Check(f"{name}: file", not told, told) for name, told in damaged_files(folder, results).items()]
-        return _told_all(folder, [*files, *_stages(recomputed_judged(folder, results))])
+        with told_as_damage(folder):
+            files = [Check(f"{name}: file", not told, told) for name, told in damaged_files(folder, results).items()]
+            return _told_all(folder, [*files, *_stages(recomputed_judged(folder, results))])
     paths = sorted(folder.glob(f"iteration-*/*/{MANIFEST_NAME}"))
     if not paths or not (folder / SETTINGS_NAME).is_file():
         raise DataError(f"{folder}: no finished stage of a run in it", hint="name the folder of a run")
