@@ -116,7 +116,7 @@ def test_a_run_has_the_same_bytes_by_two_workers_and_by_none(world, tmp_path):
         "6-evaluation/.verdicts/oracle",
     ]
     assert all((one["num_workers"], one["num_deaths"]) == (2, 0) for one in accounts)
-    assert "What Ray's workers did" in (tmp_path / "two" / "report" / "index.html").read_text()
+    assert "A worker that died cost time" in (tmp_path / "two" / "report" / "index.html").read_text()
     assert not (tmp_path / "none" / "workers.jsonl").exists()
     assert all(line.startswith("fairplay.") for line in by_two.stderr.splitlines()), by_two.stderr
 
