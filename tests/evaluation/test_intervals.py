@@ -1,9 +1,16 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fairplay.evaluation.intervals import bootstrap, interval_from_draws, mean_interval, share_interval, wilson_interval
+from fairplay.evaluation.intervals import (
+    bootstrap,
+    imagined_outcomes,
+    interval_from_draws,
+    mean_interval,
+    share_interval,
+    wilson_interval,
+)
 
 
 @pytest.mark.parametrize(
@@ -17,6 +24,7 @@ def test_wilson_equals_published_values(successes, trials, low, high):
     assert found.value == successes / trials
 
 
+@settings(deadline=None)
 @given(st.integers(1, 500).flatmap(lambda n: st.tuples(st.integers(0, 2 * n).map(lambda k: k / 2), st.just(n))))
 def test_wilson_lies_in_the_unit_interval_contains_the_share_and_mirrors(case):
     successes, trials = case
@@ -25,6 +33,7 @@ def test_wilson_lies_in_the_unit_interval_contains_the_share_and_mirrors(case):
     assert one.low == pytest.approx(1 - other.high)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 40), st.integers(0, 40).filter(bool))
 def test_the_interval_for_ties_and_clusters_is_wilson_s_where_there_are_none(successes, failures):
     outcomes = np.repeat([1.0, 0.0], [successes, failures])
@@ -97,3 +106,14 @@ def test_few_prompts_widen_the_percentiles():
     few, many = (interval_from_draws(0.5, draws, num_prompts=n) for n in (5, 10_000))
     assert few.low < many.low
     assert (many.low, many.high) == (pytest.approx(0.025, abs=1e-3), pytest.approx(0.975, abs=1e-3))
+
+
+@settings(deadline=None)
+@given(st.lists(st.floats(-3, 3), min_size=1, max_size=12))
+def test_imagined_outcomes_lie_about_the_mean_and_no_further_out_than_any_that_was_seen(values):
+    """Also where a prompt's sum over its pairs is beyond what one pair can have."""
+    low, high = imagined_outcomes(np.array(values), centre=0.0, limit=1.0)
+    reach = max(map(abs, values)) or 1.0
+    assert -reach <= low <= high <= reach
+    assert low <= np.mean(values) + 1e-12
+    assert high >= np.mean(values) - 1e-12

@@ -136,13 +136,15 @@ def imagined_outcomes(values: Floats, *, centre: float, limit: float) -> Floats:
     Args:
         values: One outcome for each prompt, [prompts].
         centre: The outcome of no preference.
-        limit: How far outcomes can lie from the centre; taken where all seen ones lie on it.
+        limit: How far outcomes can lie from the centre (sums over several pairs a prompt also further); taken where all
+            seen ones lie on it.
 
     Returns:
         [2]: the low and the high outcome.
     """
     reach = float(np.abs(values - centre).max())
     reach = reach if reach > 0 else limit
+    limit = max(limit, reach)
     decided = 0.5 + (values[values != centre] - centre) / (2 * limit)
     middle = float(decided.mean()) if decided.size else 0.5
     letters = decided.size * middle * (1 - middle) + 0.5
