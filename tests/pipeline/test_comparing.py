@@ -1,6 +1,7 @@
 """Two evaluations are compared prompt by prompt, only where they are about the same thing, and verdicts are checked."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -147,6 +148,52 @@ def test_two_judges_two_opponents_or_damaged_verdicts_are_refused(evaluated, tmp
         compare([str(tmp_path / "v.parquet"), str(tmp_path / "m.parquet")], FEW)
 
 
+def test_another_judge_of_the_same_name_is_refused_and_the_difference_is_named(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "edited_rule.py").write_text("def judge(prompt, text):\n    return len(text) / 20\n")
+    rows = [{"prompt": f"Question {i}?", "responses": ["word " * (3 + i % 4)]} for i in range(12)]
+    (tmp_path / "side.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    side = str(tmp_path / "side.jsonl")
+
+    def evaluated_by(name, temperature=1.0):
+        judge = RuleSettings(function="edited_rule:judge", temperature=temperature)
+        settings = ComparisonSettings(judge=judge, num_bootstrap=200, canaries=())
+        return str(evaluate_sides(Task(side, side), settings, tmp_path / name)[1])
+
+    one, sharp = evaluated_by("one"), evaluated_by("sharp", 0.1)
+    with pytest.raises(DataError, match=r"\(temperature: 1.0 and 0.1\)"):
+        compare([one, sharp], FEW)
+    (tmp_path / "edited_rule.py").write_text("def judge(prompt, text):\n    return -len(text) / 20\n")
+    edited = evaluated_by("edited")
+    with pytest.raises(DataError, match=r"\(sha256 of its code: \w{12} and \w{12}\)"):
+        compare([one, edited], FEW)
+    assert compare([one, one], FEW)["differences"][0]["judge"] == "rule:edited_rule:judge"
+
+
+def test_each_sides_alarms_are_told_again(tmp_path):
+    rows = [{"prompt": f"Question {i}?", "responses": ["word " * (3 + i % 4)]} for i in range(12)]
+    (tmp_path / "side.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    task = Task(str(tmp_path / "side.jsonl"), str(tmp_path / "side.jsonl"))
+    judge = RuleSettings(function="oracles.tiny:length_rule", temperature=20.0)
+    settings = ComparisonSettings(judge=judge, num_bootstrap=200, canaries=("empty", "dot"))
+    folders = [str(evaluate_sides(task, settings, tmp_path / name)[1]) for name in ("one", "two")]
+    (difference,) = compare(folders, FEW)["differences"]
+    for folder in folders:
+        told = [note for note in difference["notes"] if note.startswith(f"ALARM in {folder}: The canary")]
+        assert len(told) == 2
+
+
+def test_what_an_evaluation_told_has_the_same_interval_in_a_comparison(evaluated):
+    difference = compare([evaluated["one"], evaluated["two"]], FEW)["differences"][0]
+    for name, when in (("one", "before"), ("two", "after")):
+        results = json.loads((Path(evaluated[name]) / "results.json").read_text())
+        for key in ("win_rate_ci", "lc_win_rate_ci"):
+            assert difference["verdicts"][f"{key.removesuffix('_ci')}_{when}_ci"] == results[key]
+    some = CompareSettings(intersection=True, num_bootstrap=500)
+    fewer = compare([evaluated["one"], evaluated["short"]], some)["differences"][0]["verdicts"]
+    assert fewer["win_rate_before_ci"] != difference["verdicts"]["win_rate_before_ci"]  # of other prompts
+
+
 def test_files_of_verdicts_and_of_margins_are_compared_and_told(tmp_path, capsys):
     for name, prob in (("a", 0.5), ("b", 0.7)):
         write_records(tmp_path / f"{name}.parquet", verdicts(80, prob), Judgement)
@@ -166,8 +213,6 @@ def test_files_of_verdicts_and_of_margins_are_compared_and_told(tmp_path, capsys
 
 
 def test_what_was_damaged_since_is_not_compared(evaluated):
-    from pathlib import Path
-
     path = Path(evaluated["two"]) / "iteration-1" / "6-evaluation" / "judgements-judge.parquet"
     whole = path.read_bytes()
     path.write_bytes(whole[:-9])

@@ -17,7 +17,7 @@ from fairplay.pipeline.evaluate_stage import RESPONSES_FOLDER, judgements_path
 from fairplay.pipeline.judged_folder import KINDS as JUDGED
 from fairplay.pipeline.judged_folder import damaged_files, read_games, read_grades, told_as_damage
 from fairplay.pipeline.margins import AFTER_NAME, BEFORE_NAME, MARGINS_NAME, PLACE_MARK, read_margins
-from fairplay.pipeline.results import read_results
+from fairplay.pipeline.results import comparison, read_results
 from fairplay.pipeline.single_evaluation import JUDGEMENTS_NAME, POLICY
 from fairplay.pipeline.stages import HELD_OUT_NAME
 from fairplay.records import Judgement, ResponseGroup, TrainingExample
@@ -31,6 +31,8 @@ ITERATION_MARK = "@"
 VERDICTS, RATINGS, MARGINS = "verdicts", "ratings", "margins"
 _NOT_ASKED = ("base_url", "template", "seed")
 """Of what a judge was asked: places, and draws that decide orders and intervals alone."""
+_NOT_IDENTITY = (*_NOT_ASKED, "batch_size", "revision", "orders", "num_anchors")
+"""Of a judge's settings in an evaluation: what its weights' hash covers too, and economies that no judge makes."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,9 @@ class Compared:
         margins: Kind of margin -> pair -> margin.
         ratings: Answer (`question#turn`) -> grade.
         judge: Kind and identity of the judge.
-        asked: What else decides what the judge was asked, and how it was read.
+        asked: What else decides what the judge was asked, and how it was read: settings, and hashes of what it is.
+        alarms: What the canaries say against this judge.
+        figures: What the evaluation itself says of all its prompts, intervals included, as results have it.
         opponent: Against whom the policy was judged.
         opponent_content: What identifies the opponent's responses.
         texts: Prompt (or pair) -> its text.
@@ -55,6 +59,8 @@ class Compared:
     ratings: Mapping[str, float] = field(default_factory=dict)
     judge: str = ""
     asked: Mapping[str, Any] = field(default_factory=dict)
+    alarms: Sequence[str] = ()
+    figures: Mapping[str, Any] = field(default_factory=dict)
     opponent: str = ""
     opponent_content: str = ""
     texts: Mapping[str, str] = field(default_factory=dict)
@@ -102,7 +108,8 @@ def find_compared(source: str, opponent: str, role: str) -> Compared:
         return _of_training(source, folder, int(iteration) if is_numbered else 1)
     if results["kind"] == "run":
         last = results["iterations"][-1]["iteration"]
-        return _of_run(source, folder, int(iteration) if is_numbered else last, opponent, role)
+        one = _of_run(source, folder, int(iteration) if is_numbered else last, opponent, role)
+        return replace(one, alarms=_alarms(results)) if role == "judge" else one
     stage, manifest = _stage(folder, 1)
     if results["kind"] == "accuracy":
         return Compared(source, margins=read_margins(stage / MARGINS_NAME))
@@ -110,6 +117,9 @@ def find_compared(source: str, opponent: str, role: str) -> Compared:
         source,
         judgements=read_records(stage / JUDGEMENTS_NAME, Judgement),
         judge=results["judge"],
+        asked=_identity(manifest, "judge"),
+        alarms=_alarms(results),
+        figures=comparison(manifest.results["evaluation"]),
         opponent=results["opponent"],
         opponent_content=manifest.inputs["opponent"],
         texts=_texts(stage / POLICY),
@@ -129,6 +139,8 @@ def _of_run(source: str, run: Path, iteration: int, opponent: str, role: str) ->
         f"{source}{ITERATION_MARK}{iteration}" if ITERATION_MARK not in source else source,
         judgements=read_records(judgements_path(stage, opponent, role), Judgement),
         judge=found[opponent, role]["judge"],
+        asked=_identity(manifest, role),
+        figures=comparison(found[opponent, role]),
         opponent=opponent,
         opponent_content=manifest.inputs[f"opponent {opponent}"],
         texts=_texts(stage / RESPONSES_FOLDER),
@@ -144,7 +156,8 @@ def _of_judging(source: str, folder: Path, results: Mapping[str, Any]) -> Compar
     if results["kind"] == "grading":
         grades = [item for item in read_grades(folder) if item.rating is not None]
         ratings = {f"{item.question.id}{PLACE_MARK}{item.turn + 1}": item.rating or 0.0 for item in grades}
-        return Compared(source, ratings=ratings, judge=results["judge"], asked=asked)
+        known: Any = {"alarms": _alarms(results), "figures": results["overall"]}
+        return Compared(source, ratings=ratings, judge=results["judge"], asked=asked, **known)
     played = read_games(folder, results)
     names = {item.pair.prompt.id: _prompt_name(item.pair.prompt.messages[0].content) for item in played.pairs}
     theirs = sorted([names[item.pair.prompt.id], item.pair.opponent] for item in played.pairs)
@@ -153,9 +166,34 @@ def _of_judging(source: str, folder: Path, results: Mapping[str, Any]) -> Compar
         judgements=[replace(one, prompt_id=names[one.prompt_id]) for one in as_judged(played).judgements],
         judge=results["comparison"]["judge"],
         asked=asked,
+        alarms=_alarms(results),
+        figures=results["comparison"],
         opponent=results["comparison"]["opponent"],
         opponent_content=sha256_value(theirs),
     )
+
+
+def _identity(manifest: Manifest, role: str) -> dict[str, Any]:
+    """What makes a judge this one and no other of its name: settings that decide, hashes of weights or code."""
+    settings = _leaves(manifest.settings.get(role, {}))
+    told = {key: value for key, value in settings.items() if key.rpartition(".")[2] not in _NOT_IDENTITY}
+    start = f"{role} "
+    hashes = {key.removeprefix(start): value for key, value in manifest.inputs.items() if key.startswith(start)}
+    return told | {f"sha256 of its {name}": digest for name, digest in hashes.items()}
+
+
+def _leaves(value: Any, path: str = "") -> dict[str, Any]:
+    """Plain data as dotted path -> value."""
+    items = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else ()
+    found = {}
+    for key, inner in items:
+        found |= _leaves(inner, f"{path}.{key}" if path else str(key))
+    return found if isinstance(value, Mapping | list) else {path: value}
+
+
+def _alarms(results: Mapping[str, Any]) -> list[str]:
+    """Of canaries that won; older releases tried none."""
+    return [one["alarm"] for one in results.get("gates", {}).get("canaries", ()) if one["alarm"]]
 
 
 def _prompt_name(text: str) -> str:

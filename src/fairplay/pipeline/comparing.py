@@ -18,6 +18,10 @@ from fairplay.pipeline.results import titled, with_intervals
 from fairplay.seeds import stable_seed
 
 _NAMED = 5
+_HASH_LENGTH = 64
+_SAME = 1e-6
+"""Within it two computations of one figure agree: fits stop where a step moves nothing further."""
+_FIGURES = {"verdicts": ("win_rate", "lc_win_rate"), "ratings": ("rating",)}
 _UNITS = {VERDICTS: "prompts", RATINGS: "answers", MARGINS: "pairs"}
 
 
@@ -93,17 +97,22 @@ def _compare(first: Compared, other: Compared, settings: CompareSettings) -> dic
         verdicts = asdict(verdict_difference(*sides, seed=seed, num_bootstrap=settings.num_bootstrap))
     if first.kind == RATINGS:
         graded = [{answer: side.ratings[answer] for answer in common} for side in (first, other)]
-        told = rating_difference(
+        rated = rating_difference(
             *graded,
             questions={answer: example_of(answer) for answer in common},
             limits=(LOWEST, HIGHEST),
             seed=seed,
             num_bootstrap=settings.num_bootstrap,
         )
-        ratings = asdict(told)
+        ratings = asdict(rated)
     for kind in [kind for kind in first.margins if kind in other.margins]:
         margins = [{pair: side.margins[kind][pair] for pair in common} for side in (first, other)]
         accuracies[kind] = asdict(accuracy_difference(*margins, seed=seed, num_bootstrap=settings.num_bootstrap))
+    told = {"verdicts": with_intervals(verdicts), "ratings": with_intervals(ratings)}
+    for part, names in _FIGURES.items():
+        for when, side in (("before", first), ("after", other)):
+            if told[part] and len(common) == len(side.units):
+                _take_intervals(told[part], side.figures, names, when)
     return {
         "before": first.title,
         "after": other.title,
@@ -112,11 +121,18 @@ def _compare(first: Compared, other: Compared, settings: CompareSettings) -> dic
         "n": len(common),
         "only_before": len(first.units) - len(common),
         "only_after": len(other.units) - len(common),
-        "verdicts": with_intervals(verdicts),
-        "ratings": with_intervals(ratings),
+        **told,
         "accuracies": with_intervals(accuracies),
         "notes": _notes(first, other),
     }
+
+
+def _take_intervals(told: dict[str, Any], figures: Mapping[str, Any], names: Sequence[str], when: str) -> None:
+    """A number that the evaluation has told already has the interval that it had there."""
+    for name in names:
+        value, known, ends = told[f"{name}_{when}"], figures.get(name), figures.get(f"{name}_ci")
+        if known is not None and ends is not None and abs(known - value) < _SAME:
+            told[f"{name}_{when}_ci"] = list(ends)
 
 
 def _common(first: Compared, other: Compared, settings: CompareSettings) -> frozenset[str]:
@@ -158,13 +174,18 @@ def _check_alike(first: Compared, other: Compared) -> None:
             )
     unlike = sorted(key for key in first.asked if key in other.asked and first.asked[key] != other.asked[key])
     if unlike:
-        told = [f"{key}: {first.asked[key]} and {other.asked[key]}" for key in unlike]
+        told = [f"{key}: {_short(first.asked[key])} and {_short(other.asked[key])}" for key in unlike]
         raise DataError(
-            f"{first.title} and {other.title}: the judge was asked in two ways ({'; '.join(told)})",
+            f"{first.title} and {other.title}: the judge is another one, or was asked in two ways ({'; '.join(told)})",
             hint="judge one of them again as the other one",
         )
     if first.kind == MARGINS and not set(first.margins) & set(other.margins):
         raise DataError(f"{first.title} and {other.title} have no kind of margin in common")
+
+
+def _short(value: Any) -> Any:
+    """A hash by its beginning, everything else as it is."""
+    return value[:12] if isinstance(value, str) and len(value) == _HASH_LENGTH else value
 
 
 def _notes(first: Compared, other: Compared) -> list[str]:
@@ -175,4 +196,7 @@ def _notes(first: Compared, other: Compared) -> list[str]:
         )
     if first.kind == VERDICTS and not (first.judge and other.judge):
         notes.append("A file of verdicts does not say who judged; whether both had one judge was not checked.")
+    for side in dict.fromkeys((first.title, other.title)):
+        alarms = first.alarms if side == first.title else other.alarms
+        notes += [f"ALARM in {side}: {alarm}" for alarm in alarms]
     return notes
