@@ -57,6 +57,23 @@ def test_a_missing_key_is_exit_code_2_and_names_the_variable(command, capsys, mo
     assert "OPENAI_API_KEY is not set" in capsys.readouterr().err
 
 
+def test_a_dry_run_needs_no_key(command, capsys, monkeypatch, tmp_path):
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    with fault_server() as server:
+        far = ["--set=judge.server.base_url=https://api.openai.com/v1", "--dry-run", "--format", "json"]
+        assert run([*command(server, "--protocol", "pair"), *far]) == 0
+        assert json.loads(capsys.readouterr().out)["to_send"] == 80
+        questions, answers = tmp_path / "question.jsonl", tmp_path / "answers.jsonl"
+        asked = [{"question_id": i, "category": "writing", "turns": ["Write.", "Again."]} for i in range(3)]
+        questions.write_text("".join(json.dumps(row) + "\n" for row in asked))
+        given = [{"question_id": i, "model_id": "m", "choices": [{"turns": ["One.", "Two."]}]} for i in range(3)]
+        answers.write_text("".join(json.dumps(row) + "\n" for row in given))
+        paths = ["--questions", str(questions), "--outputs", str(answers), "--out", str(tmp_path / "grades")]
+        model = ["--set=judge.server.model=judge", "--set=canaries=[]"]
+        assert run(["judge", "--protocol", "mt-bench", *paths, *model, *far]) == 0
+    assert json.loads(capsys.readouterr().out)["requests"] == 6
+
+
 @pytest.mark.slow
 def test_after_kill_9_the_same_command_pays_for_the_rest_only(command, tmp_path):
     with fault_server(length_judge()) as server:

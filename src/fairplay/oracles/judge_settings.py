@@ -44,6 +44,10 @@ class JudgeSettings:
         """The same judge, keeping replies in this file unless the settings name another."""
         return self if self.server.cache else replace(self, server=replace(self.server, cache=path))
 
+    def without_key(self) -> "JudgeSettings":
+        """The same judge for counting what would be sent: nothing is, so that no key is needed."""
+        return replace(self, server=replace(self.server, api_key_env=""))
+
 
 def build_judge(settings: JudgeSettings, *, template: str = "pair", read: Read | None = None) -> PairJudge:
     """The judge that the settings name; close its client when done.

@@ -185,7 +185,7 @@ def _identity(manifest: Manifest, role: str) -> dict[str, Any]:
 def _leaves(value: Any, path: str = "") -> dict[str, Any]:
     """Plain data as dotted path -> value."""
     items = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else ()
-    found = {}
+    found: dict[str, Any] = {}
     for key, inner in items:
         found |= _leaves(inner, f"{path}.{key}" if path else str(key))
     return found if isinstance(value, Mapping | list) else {path: value}

@@ -125,7 +125,7 @@ def estimate_grading(
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     on_canaries = [request for asked in work.canaries.values() for *_, request in asked]
-    with ChatClient(settings.judge.with_cache(str(folder / REPLIES_NAME)).server) as client:
+    with ChatClient(settings.judge.without_key().with_cache(str(folder / REPLIES_NAME)).server) as client:
         estimate = client.estimate([*(request for *_, request in work.asked), *on_canaries])
     return {"unanswered": work.unanswered, "requests_on_canaries": len(on_canaries), **asdict(estimate)}
 

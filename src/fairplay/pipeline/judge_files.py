@@ -5,7 +5,7 @@ Left out: the protocol (`evaluation/protocols`) and grading of single answers (`
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -192,7 +192,7 @@ def estimate_files(task: Task, settings: JudgeFilesSettings, folder: Path) -> di
     pairs = games.matched.pairs
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    judge = _judge(games.protocol, settings, folder)
+    judge = _judge(games.protocol, replace(settings, judge=settings.judge.without_key()), folder)
     with judge.client:
         asked = [
             [
