@@ -54,6 +54,26 @@ def test_equal_lengths_leave_the_win_rate_and_say_so(tmp_path):
     assert not result.is_partial
 
 
+def test_a_penalty_that_leaves_nothing_and_an_interval_at_another_c_are_told(tmp_path):
+    rows = official_rows("one", 20, preferences=[2.0] * 13 + [1.0] * 7)
+
+    def told(cost, num_bootstrap=200):
+        settings = AlpacaEvalSettings("minimal", cost, num_bootstrap=num_bootstrap)
+        (result,) = results_of(tmp_path, rows, settings)
+        return result_document(result, NOTHING, settings, {}, {}), " ".join(result.notes)
+
+    document, notes = told(1e-4)
+    assert document["lc_win_rate"] == 50
+    assert (document["C"], document["C_of_interval"]) == (1e-4, pytest.approx(2.7826, abs=1e-4))
+    assert "at C = 0.0001 takes all coefficients to 0" in notes
+    assert "whose win rate is 65.00" in notes
+    assert "its interval at C = 2.783" in notes
+    assert "its interval at" not in told(1e-4, num_bootstrap=0)[1]
+    document, notes = told(10.0)
+    assert document["C_of_interval"] == document["C"]
+    assert "C =" not in notes
+
+
 def test_the_baseline_against_itself_is_half_by_definition(tmp_path):
     rows = [{**row, "generator_2": row["generator_1"]} for row in official_rows("one", 40)]
     (result,) = results_of(tmp_path, rows)

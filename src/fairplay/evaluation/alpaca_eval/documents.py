@@ -8,6 +8,7 @@ from math import isfinite
 from typing import Any
 
 from fairplay.evaluation.alpaca_eval.inputs import LcInputs
+from fairplay.evaluation.alpaca_eval.intervals import interval_cost
 from fairplay.evaluation.alpaca_eval.results import ModelResult
 from fairplay.evaluation.alpaca_eval.settings import AlpacaEvalSettings
 from fairplay.records import Interval
@@ -35,6 +36,7 @@ def result_document(
             "lc_win_rate": control.lc_win_rate,
             "lc_win_rate_ci": _pair(control.interval),
             "C": _number(control.cost),
+            "C_of_interval": None if control.interval is None else _number(interval_cost(control.cost)),
             "C_chosen_by": "stated" if settings.cost else "cross-validation",
             "coefficients": dict(zip(names, control.coefficients, strict=True)),
             "official_lc_standard_error": _number(control.prediction_spread),

@@ -65,6 +65,34 @@ def lc_interval(models: LengthModels, coefficients: Floats, *, cost: float, num_
     return interval_from_draws(value, draws[:, 0], num_prompts=num_prompts)
 
 
+def interval_cost(cost: float) -> float:
+    """The C of the refits behind an interval."""
+    return max(cost, MIN_COST)
+
+
+def penalty_notes(cost: float, coefficients: Sequence[float], win_rate: float, *, has_interval: bool) -> list[str]:
+    """What a reader must know where C is so small that the penalty decides.
+
+    Args:
+        cost: C of the fit.
+        coefficients: The fit.
+        win_rate: As annotated, in per cent.
+        has_interval: Whether there is an interval beside the LC win rate.
+    """
+    notes = []
+    if not any(coefficients) and win_rate != 50:
+        notes.append(
+            f"The penalty at C = {cost:.4g} takes all coefficients to 0: an LC win rate of 50 says nothing of the"
+            f" verdicts here, whose win rate is {win_rate:.2f}. A larger C can be stated (--C 10)."
+        )
+    if has_interval and cost < MIN_COST:
+        notes.append(
+            f"The LC win rate is fitted at C = {cost:.4g}, its interval at C = {interval_cost(cost):.4g}, the smallest"
+            " that intervals take: the two need not lie around each other."
+        )
+    return notes
+
+
 def predicted_interval(
     one: LengthModels, other: LengthModels, value: float, fits: Sequence[FitAt], *, num_bootstrap: int, seed: int
 ) -> Interval:
@@ -108,7 +136,7 @@ def _refits(rows: LengthModels, coefficients: Floats, cost: float) -> Callable[[
 
     def refit(counts: Floats) -> Floats:
         weights = (counts * rows.judged[0])[None]
-        costs = np.asarray(max(cost, MIN_COST))
+        costs = np.asarray(interval_cost(cost))
         return np.asarray(fit_weighted(rows, weights, cost=costs, start=coefficients, last_step=_LAST_STEP)[0])
 
     return refit

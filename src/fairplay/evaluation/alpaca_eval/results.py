@@ -15,7 +15,7 @@ from fairplay.errors import DataError
 from fairplay.evaluation.alpaca_eval.annotations import Instruction, ModelAnnotations
 from fairplay.evaluation.alpaca_eval.cross_validation import choose_costs
 from fairplay.evaluation.alpaca_eval.inputs import LcInputs
-from fairplay.evaluation.alpaca_eval.intervals import lc_interval
+from fairplay.evaluation.alpaca_eval.intervals import lc_interval, penalty_notes
 from fairplay.evaluation.alpaca_eval.length_model import fit, lc_win_rates, predictions
 from fairplay.evaluation.alpaca_eval.raw_metrics import RawMetrics, raw_metrics
 from fairplay.evaluation.alpaca_eval.rows import LengthModels, ModelRows, length_models, standardised_gaps
@@ -274,6 +274,8 @@ def _control_notes(model: ModelAnnotations, raw: RawMetrics, control: LengthCont
             f"The official code looks difficulties up by row number and gives {control.official_rows:.4f}: from the"
             " first missing or moved row on it takes those of other instructions."
         )
+    if control is not _BASELINE_ITSELF:
+        notes += penalty_notes(control.cost, control.coefficients, raw.win_rate, has_interval=bool(control.interval))
     gaps = model.baseline_lengths - model.lengths
     if (gaps == gaps[0]).all() and control is not _BASELINE_ITSELF:
         notes.append("All length gaps are equal: there is no effect of length to take out.")
