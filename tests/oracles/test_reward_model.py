@@ -155,14 +155,16 @@ def test_a_bounded_score_gets_probabilities_by_a_fitted_temperature(tmp_path):
 
 
 def test_an_architecture_that_is_not_in_transformers_is_never_replaced_by_another(tmp_path):
-    folder = save_reward_model(tmp_path / "armo")
+    folder = save_reward_model(tmp_path / "qrm")
     config = json.loads((folder / "config.json").read_text())
     config |= {
-        "architectures": ["LlamaForRewardModelWithGating"],
-        "auto_map": {"AutoModelForSequenceClassification": "modeling_custom.LlamaForRewardModelWithGating"},
+        "architectures": ["LlamaForRewardModelWithGating31"],
+        "auto_map": {"AutoModelForSequenceClassification": "modeling_custom.LlamaForRewardModelWithGating31"},
     }
     (folder / "config.json").write_text(json.dumps(config))
-    with pytest.raises(DataError, match="LlamaForRewardModelWithGating is no architecture of transformers") as refused:
+    with pytest.raises(
+        DataError, match="LlamaForRewardModelWithGating31 is no architecture of transformers"
+    ) as refused:
         build(folder)
     assert "never run" in refused.value.message
     assert "kind: recorded" in refused.value.hint

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from fairplay.errors import DataError
 from fairplay.models.chat import ChatEncoder, ChatRefused
+from fairplay.oracles.armo import ArmoRewardModel
 from fairplay.oracles.batching import length_batches, pad_right, token_budget
 from fairplay.oracles.contract import scores_to_group
 from fairplay.oracles.kinds.reward_model import RewardModelSettings
@@ -99,16 +100,23 @@ class RewardModelOracle:
         """What is read of a prompt and a text that answers it.
 
         Raises:
-            DataError: If the chat template refuses the prompt; the message names it.
+            DataError: If the chat template refuses the prompt, or it ends where ArmoRM can't see it; the message names
+                it.
         """
-        return fit(*self._encode(prompt, text), max_length=self.max_length)
+        try:
+            row = fit(*self._encode(prompt, text), max_length=self.max_length)
+        except ChatRefused as error:
+            raise DataError(f"prompt {prompt.id}: {error.message}", hint=error.hint) from error
+        if isinstance(self.model, ArmoRewardModel):
+            try:
+                self.model.gate_place(row.ids)
+            except DataError as error:
+                raise DataError(f"prompt {prompt.id}: {error.message}", hint=error.hint) from error
+        return row
 
     def _encode(self, prompt: Prompt, text: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
         if self.chat is not None:
-            try:
-                return self.chat.response(prompt.messages, text)
-            except ChatRefused as error:
-                raise DataError(f"prompt {prompt.id}: {error.message}", hint=error.hint) from error
+            return self.chat.response(prompt.messages, text)
         question = "\n\n".join(message.content for message in prompt.messages)
         alone, both = self.tokenizer(question)["input_ids"], self.tokenizer(question, text)["input_ids"]
         different = (i for i, (a, b) in enumerate(zip(alone, both, strict=False)) if a != b)
