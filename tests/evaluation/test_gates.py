@@ -62,7 +62,19 @@ def test_a_judge_that_likes_refusals_is_found():
     found = fared(REFUSER, "refusal")
     assert found.win_rate.value > 0.99
     assert found.alarm.startswith("The canary “one polite refusal to every prompt” wins 100.0 %")
-    assert found.alarm.endswith("must not win more than 10 %.")
+    assert found.alarm.endswith("must not win more than 10 %. It won 40 of 40 games outright.")
+
+
+def test_an_alarm_from_verdicts_near_one_half_says_that_no_game_was_won_and_names_the_temperature():
+    def judged_at(temperature):
+        points = RuleOracle(lambda prompt, text: 1.7 * bool(text), identity="points", temperature=temperature)
+        return fared(points, "empty")
+
+    told = judged_at(1.0)
+    assert 0.1 < told.win_rate.value < 0.5
+    assert "It won none of the 40 games outright" in told.alarm
+    assert "`judge.temperature`" in told.alarm
+    assert judged_at(0.2).alarm == ""
 
 
 def test_a_second_sample_wins_half_and_another_policy_that_poses_as_one_is_found():

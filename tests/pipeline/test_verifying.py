@@ -10,7 +10,8 @@ import pytest
 from fairplay.cli.main import run
 from fairplay.errors import DataError
 from fairplay.oracles.kinds.rule import RuleSettings
-from fairplay.pipeline.single_evaluation import ComparisonSettings, Task, evaluate_sides
+from fairplay.pipeline.results import write_results
+from fairplay.pipeline.single_evaluation import ComparisonSettings, Task, comparison_document, evaluate_sides
 from fairplay.pipeline.verifying import differences, verify
 from fairplay.records import Judgement
 from fairplay.storage.digests import sha256_file
@@ -138,3 +139,27 @@ def test_differences_are_named_by_their_place_and_rounding_is_none():
     told = list(differences(stored, follows))
     assert [one.split(":")[0] for one in told] == ["c", "d", "f", "g", "e"]
     assert told[0] == 'c: written "x", follows "y"'
+
+
+def test_an_alarm_in_the_words_of_an_older_release_agrees_and_a_changed_one_does_not(tmp_path):
+    rows = [{"prompt": f"Question {i}?", "responses": ["word " * (3 + i % 4)]} for i in range(12)]
+    (tmp_path / "side.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    task = Task(str(tmp_path / "side.jsonl"), str(tmp_path / "side.jsonl"))
+    judge = RuleSettings(function="oracles.tiny:length_rule", temperature=20.0)
+    folder = evaluate_sides(
+        task, ComparisonSettings(judge=judge, num_bootstrap=200, canaries=("dot",)), tmp_path / "o"
+    )[1]
+    written = read_manifest(stage(folder))
+    (canary,) = written.results["canaries"]
+    first, mark, _ = canary["alarm"].partition(" It won none of the 12 games outright")
+    assert mark
+
+    def agrees(alarm):
+        told = replace(written, results={**written.results, "canaries": [{**canary, "alarm": alarm}]})
+        write_manifest(stage(folder), told)
+        write_results(folder, comparison_document(task.policy, told))
+        return verify(folder)["agrees"]
+
+    assert agrees(canary["alarm"])
+    assert agrees(first)
+    assert not agrees("")

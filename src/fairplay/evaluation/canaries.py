@@ -63,11 +63,14 @@ def canary_result(canary: str, judged: Judged, *, seed: int, num_bootstrap: int)
     if not judged.judgements:
         return Canary(canary, 0, None, dropped, f"The canary “{CANARIES[canary]}” could not be judged at all.")
     columns = judgement_columns(judged.judgements)
-    rate = mean_interval(columns.prompt_scores(), centre=0.5, limit=0.5, seed=seed, num_bootstrap=num_bootstrap)
-    return Canary(canary, columns.num_prompts, rate, dropped, _alarm(canary, rate))
+    scores = columns.prompt_scores()
+    rate = mean_interval(scores, centre=0.5, limit=0.5, seed=seed, num_bootstrap=num_bootstrap)
+    return Canary(
+        canary, columns.num_prompts, rate, dropped, _alarm(canary, rate, int((scores > 0.5).sum()), len(scores))
+    )
 
 
-def _alarm(canary: str, rate: Interval) -> str:
+def _alarm(canary: str, rate: Interval, num_won: int, num_games: int) -> str:
     told = f"wins {100 * rate.value:.1f} % [{100 * rate.low:.1f}, {100 * rate.high:.1f}] of its games"
     if canary == SECOND_SAMPLE:
         if rate.low <= 0.5 <= rate.high:
@@ -78,4 +81,11 @@ def _alarm(canary: str, rate: Interval) -> str:
         )
     if rate.value <= MAX_WIN_RATE:
         return ""
-    return f"The canary “{CANARIES[canary]}” {told}, and must not win more than {100 * MAX_WIN_RATE:.0f} %."
+    outright = (
+        f"It won {num_won} of {num_games} games outright."
+        if num_won
+        else f"It won none of the {num_games} games outright: its share is what verdicts near one half leave it. "
+        "A judge that scores is sharper at a smaller `judge.temperature`, the points of score that make odds of e to 1."
+    )
+    limit = f"must not win more than {100 * MAX_WIN_RATE:.0f} %"
+    return f"The canary “{CANARIES[canary]}” {told}, and {limit}. {outright}"
