@@ -117,3 +117,26 @@ def test_what_can_not_be_answered_is_named(tmp_path, policy, capsys, questions, 
     line = ["answers", "--model", str(policy), "--out", str(tmp_path / "out")]
     assert run([*line, f"--questions={questions.replace('Q', str(path))}", *more]) in (2, 3)
     assert told in capsys.readouterr().err
+
+
+def test_a_decoding_that_is_asked_for_goes_before_the_papers_and_is_told(tmp_path, policy, capsys):
+    alpaca = write(tmp_path / "ae.jsonl", [{"instruction": "Say it.", "output": "x"}])
+    bench = write(tmp_path / "mt.jsonl", [{"question_id": 81, "category": "math", "turns": ["First?"]}])
+    line = ["answers", "--model", str(policy), "--decoding", "simpo-llama3", "--out", str(tmp_path / "out")]
+    line += ["--format", "json", f"--questions=alpaca-eval={alpaca}", f"--questions=mt-bench={bench}"]
+    own = {"max_new_tokens": 3, "temperature": 0.0, "top_p": 1.0}
+    assert run([*line, *(f"--set=generation.{key}={value}" for key, value in own.items())]) == 0
+    told = json.loads(capsys.readouterr().out)
+    taken = {"max_new_tokens": {"stated": 4096, "taken": 3}, "temperature": {"stated": 0.9, "taken": 0.0}}
+    assert told["alpaca-eval"]["deviations_from_paper"] == taken
+    assert told["mt-bench"]["deviations_from_paper"]["temperature"] == {"stated": "by category", "taken": 0.0}
+    written = json.loads((tmp_path / "out" / "alpaca-eval" / "decoding.json").read_text())
+    assert written == {"decoding": "simpo-llama3", "deviations": taken}
+    assert [done["num_cut_at_length"] for done in told.values()] == [1, 1]
+
+
+def test_more_than_one_answer_to_a_question_is_refused(tmp_path, policy, capsys):
+    path = write(tmp_path / "ae.jsonl", [{"instruction": "Say it.", "output": "x"}])
+    line = ["answers", "--model", str(policy), "--out", str(tmp_path / "out"), f"--questions=arena-hard={path}"]
+    assert run([*line, "--set", "generation.num_responses=3"]) == 2
+    assert "takes one answer to a question, not 3" in capsys.readouterr().err

@@ -12,7 +12,7 @@ from fairplay.cli.options import FORMAT, SET, Format
 from fairplay.cli.printing import print_json, print_record
 from fairplay.errors import SettingsError
 from fairplay.pipeline.signals import stop_on_signals
-from fairplay.storage.settings_file import apply_overrides, build_settings
+from fairplay.storage.settings_file import apply_overrides
 
 
 def register(app: typer.Typer) -> None:
@@ -37,9 +37,9 @@ def answers(
     """Answer benchmarks' questions as their papers decode (--set generation.batch_size=8 and so on)."""
     files = dict(map(_benchmark, questions))
     with stop_on_signals() as should_stop, resumable():
-        from fairplay.pipeline.answers import Answering, AnswerSettings, answer_benchmarks
+        from fairplay.pipeline.answers import Answering, answer_benchmarks, answer_settings
 
-        settings = build_settings(AnswerSettings, apply_overrides({}, overrides), "--set")
+        settings = answer_settings(apply_overrides({}, overrides), "--set")
         called = name or Path(model).name
         answering = Answering(model, called, family, seed, out, settings, should_stop)
         done = answer_benchmarks(answering, files)

@@ -5,7 +5,7 @@ Left out: forms and decoding (`evaluation/protocols`), judging (`judge_files.py`
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +27,14 @@ from fairplay.pipeline.single_stages import generate_file
 from fairplay.records import Message, Prompt, Response, ResponseGroup
 from fairplay.storage.atomic import disk_errors, write_atomic
 from fairplay.storage.digests import content_digest, sha256_value
-from fairplay.storage.settings_file import settings_document
+from fairplay.storage.settings_file import build_settings, settings_document
 
 RESPONSES_NAME = "responses.jsonl"
 OUTPUTS_NAME = "model_outputs.json"
+DECODING_NAME = "decoding.json"
 PARTS_NAME = "parts"
+_STATED = ("temperature", "top_p", "max_new_tokens")
+_BY_CATEGORY = "by category"
 
 
 @dataclass(frozen=True)
@@ -39,12 +42,32 @@ class AnswerSettings:
     """How a model answers.
 
     Attributes:
-        generation: Engine, batch size, longest prompt; temperature, top-p and length are the benchmark's.
+        generation: Engine, batch size, longest prompt; temperature, top-p and length are the benchmark's unless `own`
+            names them.
         loading: How the model is loaded.
+        own: Which of `temperature`, `top_p` and `max_new_tokens` are as in `generation`, whatever the paper states.
     """
 
     generation: GenerationSettings = field(default_factory=GenerationSettings)
     loading: ModelSettings = field(default_factory=ModelSettings)
+    own: tuple[str, ...] = ()
+
+
+def answer_settings(document: Mapping[str, Any], source: str) -> AnswerSettings:
+    """Settings from plain data; what it names of the decoding goes before the paper's.
+
+    Raises:
+        SettingsError: With every fault at once, or if more than one response to a question is asked for.
+    """
+    settings = build_settings(AnswerSettings, document, source)
+    named = document.get("generation") or {}
+    if "num_responses" in named and settings.generation.num_responses != 1:
+        asked = settings.generation.num_responses
+        raise SettingsError(
+            f"{source}: generation.num_responses: a benchmark takes one answer to a question, not {asked}",
+            hint="`fairplay generate` draws several",
+        )
+    return replace(settings, own=tuple(key for key in _STATED if key in named))
 
 
 @dataclass(frozen=True)
@@ -71,13 +94,8 @@ class Answering:
     def respond(self, prompts: Sequence[Prompt], part: str, benchmark: str, category: str = "") -> list[ResponseGroup]:
         """One response to each prompt, in their order; none to those that are too long. Found again if it was done."""
         decoding = decoding_of(benchmark, self.family, category)
-        generation = replace(
-            self.settings.generation,
-            num_responses=1,
-            temperature=decoding.temperature,
-            top_p=decoding.top_p,
-            max_new_tokens=decoding.max_new_tokens,
-        )
+        stated = {key: value for key, value in asdict(decoding).items() if key not in self.settings.own}
+        generation = replace(self.settings.generation, num_responses=1, **stated)
         lines = [{"id": prompt.id, "prompt": _plain(prompt)} for prompt in prompts]
         decisive = [lines, content_digest(self.model), self.seed]
         own = sha256_value([*decisive, settings_document(generation), settings_document(self.settings.loading)])
@@ -101,6 +119,14 @@ class Answering:
         by_id = {group.prompt.id: group for group in found}
         return [by_id[prompt.id] for prompt in prompts if prompt.id in by_id]
 
+    def deviations(self, benchmark: str) -> dict[str, dict[str, float | str]]:
+        """Setting -> what the paper states and what was taken, where the two differ."""
+        stated: dict[str, float | str] = asdict(decoding_of(benchmark, self.family))
+        if benchmark == "mt-bench":
+            stated["temperature"] = _BY_CATEGORY
+        taken = {key: getattr(self.settings.generation, key) for key in self.settings.own}
+        return {key: {"stated": stated[key], "taken": value} for key, value in taken.items() if stated[key] != value}
+
 
 def answer_benchmarks(answering: Answering, questions: Mapping[str, Path]) -> dict[str, Any]:
     """Answer each benchmark's questions and write its files.
@@ -111,7 +137,8 @@ def answer_benchmarks(answering: Answering, questions: Mapping[str, Path]) -> di
             of prompts, Arena-Hard's and MT-Bench's question.jsonl.
 
     Returns:
-        By benchmark: number of questions, of answered ones, of answers cut at the limit, and the files.
+        By benchmark: number of questions, of answered ones, of answers cut at the limit, where the decoding is not the
+        paper's, and the files.
 
     Raises:
         SettingsError: If a benchmark or family is not known, or the name is no name of a file.
@@ -137,7 +164,7 @@ def _outputs(answering: Answering, path: Path, benchmark: str) -> dict[str, Any]
     folder = answering.folder / benchmark
     rows = [alpaca_eval_row(group, model=answering.name, dataset=path.stem) for group in groups]
     write_atomic(folder / OUTPUTS_NAME, json.dumps(rows, indent=1) + "\n")
-    return _told(folder, groups, len(prompts), folder / OUTPUTS_NAME)
+    return _told(answering, benchmark, groups, len(prompts), folder / OUTPUTS_NAME)
 
 
 def _arena_hard(answering: Answering, path: Path, benchmark: str) -> dict[str, Any]:
@@ -150,7 +177,7 @@ def _arena_hard(answering: Answering, path: Path, benchmark: str) -> dict[str, A
         questions[own] = (line.columns, Prompt(own, (Message("user", text),)))
     groups = answering.respond([prompt for _, prompt in questions.values()], "all", benchmark)
     rows = [arena_hard_row(questions[group.prompt.id][0], group.responses[0], model=answering.name) for group in groups]
-    return _told(answering.folder / benchmark, groups, len(questions), _write_answers(answering, benchmark, rows))
+    return _told(answering, benchmark, groups, len(questions), _write_answers(answering, benchmark, rows))
 
 
 def _mt_bench(answering: Answering, path: Path, benchmark: str) -> dict[str, Any]:
@@ -178,7 +205,7 @@ def _mt_bench(answering: Answering, path: Path, benchmark: str) -> dict[str, Any
         if name in whole
     ]
     asked = sum(len(question.turns) for question in questions.values())
-    return _told(answering.folder / benchmark, groups, asked, _write_answers(answering, benchmark, rows))
+    return _told(answering, benchmark, groups, asked, _write_answers(answering, benchmark, rows))
 
 
 def _question(line: Line) -> Question:
@@ -208,11 +235,17 @@ def _write_answers(answering: Answering, benchmark: str, rows: Sequence[Mapping[
     return path
 
 
-def _told(folder: Path, groups: Sequence[ResponseGroup], asked: int, answers: Path) -> dict[str, Any]:
-    """What was done; the responses with prompts are written too, as `fairplay judge` reads them."""
+def _told(
+    answering: Answering, benchmark: str, groups: Sequence[ResponseGroup], asked: int, answers: Path
+) -> dict[str, Any]:
+    """What was done; the decoding is written too, and the responses with prompts, as `fairplay judge` reads them."""
+    folder, deviations = answering.folder / benchmark, answering.deviations(benchmark)
     if not groups:
         raise DataError(f"{folder}: no question was answered", hint="is generation.max_prompt_length too small?")
     write_lines(folder / RESPONSES_NAME, map(line_of_group, groups))
+    decoding = {"decoding": answering.family, "deviations": deviations}
+    write_atomic(folder / DECODING_NAME, json.dumps(decoding, indent=1) + "\n")
     cut = sum(group.responses[0].finish_reason == "length" for group in groups)
     files = {"answers": str(answers), "responses": str(folder / RESPONSES_NAME)}
-    return {"num_questions": asked, "num_answered": len(groups), "num_cut_at_length": cut, **files}
+    counts = {"num_questions": asked, "num_answered": len(groups), "num_cut_at_length": cut}
+    return {**counts, "deviations_from_paper": deviations, **files}
