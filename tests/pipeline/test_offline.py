@@ -34,12 +34,16 @@ def never():
     return False
 
 
-@pytest.mark.parametrize("name", ["dpo", "simpo", "sampo", "orpo"])
+IN_FORCE = {"dpo": {"beta": 0.1}, "simpo": {"beta": 2.5, "gamma": 1.375}, "sampo": {"beta": 0.1}, "orpo": {"lam": 0.1}}
+
+
+@pytest.mark.parametrize("name", IN_FORCE)
 def test_an_objective_trains_on_the_worlds_own_preference_pairs(name, world, tmp_path):
     data = OfflineData(str(world / "oracle_pairs.jsonl"), num_held_out=10)
     done = train_offline(settings(world, name=name), data, RunDirectory(tmp_path), should_stop=never)
     assert done["data"]["num_in"] == done["data"]["num_out"] + sum(done["data"]["dropped"].values())
     assert done["data"]["dropped"]["held out"] == 10
+    assert done["objective"].items() >= {"name": name, **IN_FORCE[name]}.items()
     accuracy = done["training"]["held_out"]["implicit_rewards"]
     assert done["training"]["held_out"]["num_pairs"] == 10
     assert accuracy["before"]["ties"] == 10

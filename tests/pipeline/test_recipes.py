@@ -46,6 +46,22 @@ def test_the_embedded_recipe_is_read_without_a_fault_wherever_the_world_lies(tmp
     assert settings.training_of(3).learning_rate == pytest.approx(1e-3 * 0.6**2)
 
 
+@pytest.mark.parametrize(
+    ("overrides", "objective", "told"),
+    [
+        (["objective.name=simpo"], {"name": "simpo"}, "objective simpo: the recipe's beta=0.3 of dpo discarded"),
+        (["objective.name=ipo", "objective.tau=0.2"], {"name": "ipo", "tau": 0.2}, "beta=0.3 of dpo discarded"),
+        (["objective.name=dpo"], {"name": "dpo", "beta": 0.3}, ""),
+        (["objective.beta=0.5"], {"name": "dpo", "beta": 0.5}, ""),
+    ],
+)
+def test_parameters_of_another_objective_are_discarded_and_told(overrides, objective, told, tmp_path, caplog):
+    document = recipe_in(tmp_path, seed=0) | {"objective": {"name": "dpo", "beta": 0.3}}
+    assert run_settings(document, overrides, source="r", name="r").objective == objective
+    assert told in caplog.text
+    assert bool(told) == ("discarded" in caplog.text)
+
+
 def test_the_readmes_one_line_change_of_method_is_a_run_that_fits_together(tmp_path):
     line = re.search(r"`fairplay (demo [^`]*--set[^`]*)`", (RECIPES.parent / "README.md").read_text()).group(1)
     words = shlex.split(line)

@@ -142,6 +142,7 @@ def _print_run(folder: Path, page: Path, output: Format) -> None:
     rows = [_row(row["iteration"], opponent, row) for row in results["iterations"] for opponent in _opponents(row)]
     columns = ("iteration", "against", "win rate by the judge", "length-controlled", "by the training oracle", "length")
     first = results["iterations"][0]
+    print("objective:", " ".join(f"{key}={value}" for key, value in results["objective"].items()))
     print_table(columns, rows, title=f"{results['name']}, seed {results['seed']}, {first['n']} held-out prompts")
     if game := results["checkpoints"]:
         low = 100 * game["exploitability_low"]

@@ -108,5 +108,7 @@ def print_alarms(gates: Mapping[str, Any]) -> None:
         if canary["alarm"]:
             print(f"ALARM: {canary['alarm']}")
     seen = gates.get("overlap", {})
-    if number := seen.get("num_equal", 0) + seen.get("num_contained", 0):
-        print(f"WARNING: {number} of {seen['num_held_out']} prompts were trained on")
+    if number := seen.get("num_equal", 0):
+        print(f"WARNING: {number} of {seen['num_held_out']} evaluation prompts were trained on")
+    if number := seen.get("num_contained", 0):
+        print(f"WARNING: {number} of {seen['num_held_out']} evaluation prompts are near copies of training prompts")

@@ -105,5 +105,8 @@ class Row:
             if not known[name].domain.contains(value):
                 text = f"objective `{self.name}`: `{name}` must be {known[name].domain.text}, not {value!r}"
                 raise SettingsError(text, hint=f"published: {known[name].published}")
-        defaults = {parameter.name: parameter.default for parameter in self.parameters}
-        return replace(self.build(**(defaults | dict(parameters))), name=self.name)
+        return replace(self.build(**self.values(parameters)), name=self.name)
+
+    def values(self, parameters: Mapping[str, object]) -> dict[str, object]:
+        """All parameters with the values that are in force: those given, the others at their defaults."""
+        return {parameter.name: parameter.default for parameter in self.parameters} | dict(parameters)

@@ -47,3 +47,14 @@ def build_objective(name: str, parameters: Mapping[str, object]) -> Objective:
             outside its domain.
     """
     return lookup(OBJECTIVES, name, "objective").objective(parameters)
+
+
+def resolved_objective(objective: Mapping[str, object]) -> dict[str, object]:
+    """An objective as a recipe writes it, with all its parameters at the values that are in force.
+
+    Raises:
+        SettingsError: If there is no such objective.
+    """
+    name = str(objective["name"])
+    given = {key: value for key, value in objective.items() if key != "name"}
+    return {"name": name, **lookup(OBJECTIVES, name, "objective").values(given)}

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fairplay.errors import DataError, FairplayError
+from fairplay.objectives.table import resolved_objective
 from fairplay.pipeline.results import RESULTS_NAME
 
 
@@ -41,13 +42,17 @@ def compute_again(what: str, stored: Callable[[], Any], follows: Callable[[], An
 
 
 def written_results(folder: Path) -> Any:
-    """`results.json` of a folder, whatever is in it.
+    """`results.json` of a folder, whatever is in it; an objective's parameters that older releases left out filled in.
 
     Raises:
         DataError: If it can't be read.
+        SettingsError: If its objective is not known.
     """
     path = folder / RESULTS_NAME
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        document = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: can't read it ({error})") from error
+    if isinstance(document, dict) and "objective" in document:
+        return {**document, "objective": resolved_objective(document["objective"])}
+    return document

@@ -12,7 +12,7 @@ from typing import Any
 from fairplay.data.reading import read_examples
 from fairplay.errors import DataError, SettingsError
 from fairplay.models.loading import check_source
-from fairplay.objectives.table import build_objective
+from fairplay.objectives.table import build_objective, resolved_objective
 from fairplay.pipeline.checkpoint_stage import anchor_source, train_stage
 from fairplay.pipeline.context import CHECKPOINT, EXAMPLES, count_reasons, data_digest
 from fairplay.pipeline.results import titled, with_intervals, write_results
@@ -214,7 +214,7 @@ def training_document(
     told = {"num_in": trained.num_in, "num_out": trained.num_out, "dropped": trained.dropped}
     document = {
         "name": settings.name,
-        "objective": settings.objective,
+        "objective": resolved_objective(settings.objective),
         "data": {"source": data.source} | counts | read.results,
         "training": told | with_intervals(trained.results),
         "model": str(run.folder(1, CHECKPOINT) / "model"),

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fairplay.evaluation.length_curve import length_curve
+from fairplay.objectives.table import resolved_objective
 from fairplay.pipeline.context import CHECKPOINT, EVALUATION, PREFERENCES, RunContext
 from fairplay.pipeline.evaluate_stage import held_out_responses, judgements_path, length_of, opponents_of
 from fairplay.pipeline.game_stage import STRENGTHS, game_results
@@ -175,7 +176,8 @@ def write_run_report(context: RunContext) -> Path:
         run=settings.name,
         seed=settings.seed,
         objective=" ".join(
-            f"{key}={value}" if key != "name" else str(value) for key, value in settings.objective.items()
+            f"{key}={value}" if key != "name" else str(value)
+            for key, value in resolved_objective(settings.objective).items()
         ),
         judge=_name_of(iterations, "judge"),
         oracle=_name_of(iterations, "oracle"),

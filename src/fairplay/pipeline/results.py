@@ -11,6 +11,7 @@ from typing import Any
 
 from fairplay.errors import DataError
 from fairplay.evaluation.paired_tests import holm
+from fairplay.objectives.table import resolved_objective
 from fairplay.pipeline.benchmark_stage import benchmark_results
 from fairplay.pipeline.context import EVALUATION, RESPONSES, RunContext
 from fairplay.pipeline.game_stage import checkpoint_name, game_results
@@ -110,7 +111,7 @@ def run_results(context: RunContext) -> dict[str, Any]:
     document = {
         "name": settings.name,
         "seed": settings.seed,
-        "objective": settings.objective,
+        "objective": resolved_objective(settings.objective),
         "iterations": iterations,
         "checkpoints": with_intervals(game_results(context)),
         "benchmarks": benchmark_results(context),

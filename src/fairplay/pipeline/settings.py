@@ -169,8 +169,13 @@ def run_identity(document: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _complete(document: dict[str, Any], overrides: list[str], name: str) -> dict[str, Any]:
-    if any(override.startswith(NEW_OBJECTIVE) for override in overrides):
+    theirs = document.get("objective", {})
+    theirs = {"name": theirs} if isinstance(theirs, str) else theirs
+    named = [override.removeprefix(NEW_OBJECTIVE) for override in overrides if override.startswith(NEW_OBJECTIVE)]
+    if named and isinstance(theirs, dict) and named[-1].strip() != theirs.get("name"):
         document = {**document, "objective": {}}  # another objective does not take the parameters of the recipe's
+        if discarded := " ".join(f"{key}={value}" for key, value in theirs.items() if key != "name"):
+            logger.warning("objective %s: the recipe's %s of %s discarded", named[-1], discarded, theirs.get("name"))
     completed = apply_overrides(document, overrides)
     if isinstance(completed.get("objective"), str):
         completed["objective"] = {"name": completed["objective"]}

@@ -10,7 +10,7 @@ from fairplay.reports.contents import PolicyMarks, ReportContents
 from fairplay.reports.wording import percent, plural
 
 MAX_SEEN = 0.05
-"""Share of held-out prompts that were trained on, above which it is an alarm; any share is a warning."""
+"""Share of held-out prompts that were trained on, or nearly, above which it is an alarm; any share is a warning."""
 MAX_MARKED = 0.01
 """Share of responses with a mark for the judge above which it is said."""
 MAX_ONE_TEXT = 0.10
@@ -49,11 +49,14 @@ def _seen_prompts(contents: ReportContents) -> Iterator[Banner]:
     for seen in contents.gates.seen_prompts:
         number = seen.num_equal + seen.num_contained
         if number:
+            copies = f"{seen.num_contained:,}"
+            of_all = f" of {plural(seen.num_held_out, 'held-out prompt')}"
+            equal = f"{seen.num_equal:,}{of_all} are training prompts but for case and punctuation"
+            near = " near copies of training prompts, most of whose runs of eight words occur there"
             yield Banner(
-                "Held-out prompts were trained on",
-                f"{seen.num_equal:,} of {plural(seen.num_held_out, 'held-out prompt')} are training prompts but for "
-                f"case and punctuation, and {seen.num_contained:,} more share most of their runs of eight words with "
-                "some: on them the win rate measures memory, too.",
+                "Held-out prompts were trained on" if seen.num_equal else "Held-out prompts are close to training ones",
+                (f"{equal}, and {copies} are{near}" if seen.num_equal else f"{copies}{of_all} are{near}; none is equal")
+                + ": on them the win rate measures memory, too.",
                 is_alarm=number > MAX_SEEN * seen.num_held_out,
             )
 
