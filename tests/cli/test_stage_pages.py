@@ -1,7 +1,7 @@
 import json
 
 from fairplay.cli.main import run
-from fairplay.cli.stage_pages import training_page
+from fairplay.cli.stage_pages import print_alarms, training_page
 
 HELD = {
     "before": {"accuracy": 0.5, "accuracy_ci": [0.4, 0.6]},
@@ -54,3 +54,11 @@ def test_a_single_response_has_nothing_to_be_ranked_against(tmp_path, capsys):
     assert run(["rank", "--input", str(path), "--output", str(tmp_path / "o.jsonl"), *rule]) == 3
     assert "line 1: 1 response, nothing to compare it with" in capsys.readouterr().err
     assert not (tmp_path / "o.jsonl").exists()
+
+
+def test_prompts_that_were_trained_on_and_near_copies_are_told_apart(capsys):
+    print_alarms({"overlap": {"num_held_out": 300, "num_equal": 0, "num_contained": 33}})
+    near = "WARNING: 33 of 300 evaluation prompts are near copies of training prompts\n"
+    assert capsys.readouterr().out == near
+    print_alarms({"overlap": {"num_held_out": 300, "num_equal": 2, "num_contained": 33}})
+    assert capsys.readouterr().out == "WARNING: 2 of 300 evaluation prompts were trained on\n" + near

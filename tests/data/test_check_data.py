@@ -144,3 +144,32 @@ def test_a_misspelt_half_of_a_pair_is_no_list_of_prompts(tmp_path):
     path.write_text('{"question": "a?", "chosen": "yes", "rejeted": "no"}\n')
     with pytest.raises(DataError, match=r"did you mean `rejected`"):
         check_data(path)
+
+
+@pytest.mark.parametrize(
+    ("num_longer", "num_shorter", "found"),
+    [
+        (0, 20, [("chosen is nearly always the shorter one", "warning", 20)]),
+        (19, 1, [("chosen is nearly always the longer one", "warning", 19)]),
+        (18, 2, []),
+        (2, 18, []),
+        (9, 0, []),
+    ],
+)
+def test_lengths_that_alone_tell_what_is_chosen_are_a_finding_in_both_directions(
+    tmp_path, num_longer, num_shorter, found
+):
+    long, short = "This is the longer answer of the two.", "A short one."
+    sides = [(long, short)] * num_longer + [(short, long)] * num_shorter
+    source = lines(tmp_path / "pairs.jsonl", *(pair(f"Question {i}?", *both) for i, both in enumerate(sides)))
+    report = check_data(source)
+    assert [(finding.reason, finding.severity, finding.count) for finding in report.findings] == found
+
+
+def test_rows_that_are_left_out_while_training_goes_on_are_warnings(tmp_path):
+    rows = [pair("Why?"), pair("Why?"), pair("How?", "", "No."), pair("Who?", "Same.", "Same.")]
+    report = check_data(lines(tmp_path / "pairs.jsonl", *rows))
+    left_out = {"duplicate row", "empty response", "identical responses"}
+    assert {finding.severity for finding in report.findings if finding.reason in left_out} == {"warning"}
+    assert left_out <= {finding.reason for finding in report.findings}
+    assert (report.num_usable, report.num_refused) == (1, 0)

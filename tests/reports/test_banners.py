@@ -49,6 +49,15 @@ def test_what_voids_the_result_is_an_alarm_and_comes_first():
     assert [banner.is_alarm for banner in find_warnings(many)] == [True]
 
 
+def test_near_copies_are_not_called_training_prompts_where_none_is_equal():
+    (banner,) = find_warnings(gated(seen_prompts=(SeenPrompts(300, 900, 0, 33, 3, ()),)))
+    assert banner.title == "Held-out prompts are close to training ones"
+    assert banner.text.startswith("33 of 300 held-out prompts are near copies of training prompts")
+    (both,) = find_warnings(gated(seen_prompts=(SeenPrompts(300, 900, 2, 33, 3, ()),)))
+    assert both.title == "Held-out prompts were trained on"
+    assert both.text.startswith("2 of 300 held-out prompts are training prompts but for case and punctuation, and 33 ")
+
+
 def test_gates_that_found_little_raise_no_warning():
     assert titles(gated(seen_prompts=(SeenPrompts(100, 9, 0, 0, 100, ()),))) == []
     assert titles(gated(canaries=(replace(CANARY, alarm=""),))) == []

@@ -86,6 +86,8 @@ def check_data(source: str | Path, *, against: str | Path = "", split: str = DEF
         num_pairs += len(row.draft.pairs)
         ruler.measure(row.draft)
         _look(row, tally, memory)
+    for reason, count in ruler.one_sided():
+        tally.add_all(reason, count)
     return CheckReport(
         source=str(source),
         format=layout.words,

@@ -16,7 +16,8 @@ class Reason:
 
     Attributes:
         phrase: The fixed phrase that is counted.
-        severity: `error` (would train wrongly, the row is left out), `warning` (kept, doubtful), `info` (kept).
+        severity: `error` (the whole data is refused), `warning` (left out and training goes on, or kept and doubtful),
+            `info` (kept).
         hint: How to mend it.
         structural: Whether the row is not what the file claims to hold, so that strict reading refuses the file.
     """
@@ -32,7 +33,7 @@ def _structural(phrase: str, hint: str) -> Reason:
 
 
 def _content(phrase: str, hint: str) -> Reason:
-    return Reason(phrase, "error", hint)
+    return Reason(phrase, "warning", hint)
 
 
 class RowFault(Exception):

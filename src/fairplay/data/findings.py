@@ -38,8 +38,8 @@ class Finding:
 
     Attributes:
         reason: The fixed phrase.
-        severity: `error` (left out), `warning` or `info` (kept).
-        count: Rows with it.
+        severity: `error` (the whole data is refused), `warning` (left out, or kept and doubtful) or `info` (kept).
+        count: Rows with it; pairs, where it is about lengths.
         examples: Where the first of them stand, with what exactly.
         hint: How to mend it.
     """
@@ -64,6 +64,11 @@ class Tally:
         places = self.places.setdefault(reason, [])
         if len(places) < NUM_EXAMPLES:
             places.append(f"{where}: {detail}" if detail else where)
+
+    def add_all(self, reason: Reason, count: int) -> None:
+        """Count rows that only together show it."""
+        self.counts[reason] = self.counts.get(reason, 0) + count
+        self.places.setdefault(reason, [])
 
     def findings(self) -> tuple[Finding, ...]:
         """The findings, the gravest and most frequent first."""

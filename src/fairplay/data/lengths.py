@@ -4,15 +4,20 @@ Left out: lengths in tokens (they depend on a tokenizer; `models/`). Floor 2. Me
 """
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from fairplay.data.drafts import Draft
+from fairplay.data.faults import CHOSEN_LONGER, CHOSEN_SHORTER, Reason
 
 UNITS = ("characters", "words")
 SIDES = ("prompt", "response", "chosen", "rejected")
+MIN_PAIRS = 10
+"""Pairs below which their lengths say nothing."""
+MAX_ONE_SIDED = 0.9
+"""Share of pairs in which chosen is the longer (or the shorter) one, above which it is a finding."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +100,16 @@ class Ruler:
             LengthBias(unit, float((gap > 0).mean()), float((gap == 0).mean()), float(gap.mean()))
             for unit, gap in gaps.items()
         )
+
+    def one_sided(self) -> Iterator[tuple[Reason, int]]:
+        """Whether length alone tells which response was chosen, and in how many pairs; by characters."""
+        if ("chosen", UNITS[0]) not in self.columns:
+            return
+        gaps = np.array(self.columns["chosen", UNITS[0]]) - np.array(self.columns["rejected", UNITS[0]])
+        for reason, sign in ((CHOSEN_LONGER, 1), (CHOSEN_SHORTER, -1)):
+            count = int((gaps * sign > 0).sum())
+            if len(gaps) >= MIN_PAIRS and count > MAX_ONE_SIDED * len(gaps):
+                yield reason, count
 
     def turn_counts(self) -> Turns:
         """User turns of the prompts measured so far; zeros where there are none."""
