@@ -65,6 +65,16 @@ def test_gates_that_found_little_raise_no_warning():
     assert titles(gated(marks=(marked(share=0.15), marked(share=0.2)))) == []
 
 
+def test_a_stage_that_lost_most_of_its_rows_is_named_with_the_reasons():
+    kept = StageAccount("1-prompts", 1000, 1000, {}, 1, 0)
+    lost = StageAccount("4-examples", 20, 2, {"all responses are equal": 18}, 1, 0)
+    found = find_warnings(contents(iterations=(iteration(stages=(kept, lost)),)))
+    assert found[0].title == "Most rows were lost"
+    assert "4-examples left out 18 of 20 rows (all responses are equal" in found[0].text
+    half = StageAccount("4-examples", 20, 10, {"all responses are equal": 10}, 1, 0)
+    assert "Most rows were lost" not in titles(contents(iterations=(iteration(stages=(kept, half)),)))
+
+
 def test_a_sound_run_has_no_warnings():
     assert titles(contents()) == []
 

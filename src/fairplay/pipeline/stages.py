@@ -4,7 +4,8 @@ Left out: training (`checkpoint_stage.py`), evaluation (`evaluate_stage.py`) and
 """
 
 import json
-from collections.abc import Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,8 @@ from fairplay.storage.run_directory import Stage, StageOutcome
 from fairplay.storage.settings_file import settings_document
 from fairplay.storage.shards import read_dropped, read_parts, run_sharded
 from fairplay.storage.tables import read_records, write_records
+
+logger = logging.getLogger(__name__)
 
 EXAMPLES_NAME, HELD_OUT_NAME = "examples.parquet", "held_out.parquet"
 
@@ -229,4 +232,17 @@ def examples_stage(context: RunContext, iteration: int) -> Manifest:
     inputs = {"preferences": preferences.content}
     if settings.selection.kind == GIVEN:
         inputs["data"] = context.data_digest(settings.prompts.data)
-    return context.run.run_stage(Stage(EXAMPLES, iteration, decisive, inputs), fill)
+    manifest = context.run.run_stage(Stage(EXAMPLES, iteration, decisive, inputs), fill)
+    warn_of_losses(iteration, manifest.num_in, manifest.num_out, manifest.dropped)
+    return manifest
+
+
+def warn_of_losses(iteration: int, num_prompts: int, num_examples: int, dropped: Mapping[str, int]) -> None:
+    """Say so where selection left out more than it kept: such a training learns from next to nothing."""
+    lost = sum(dropped.values())
+    if lost > num_examples:
+        told = ", ".join(f"{reason} {count}" for reason, count in dropped.items())
+        logger.warning(
+            "iteration %d trains on %d examples of %d prompts: selection left out %d (%s)",
+            *(iteration, num_examples, num_prompts, lost, told),
+        )

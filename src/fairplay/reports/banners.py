@@ -46,6 +46,7 @@ def find_warnings(contents: ReportContents) -> tuple[Banner, ...]:
             *_truncation(last),
             *_not_finite(contents),
             *_falling_chosen(contents),
+            *_nearly_empty(contents),
             *_rows_left_out(contents),
         ]
     ordered = sorted(found, key=lambda banner: not banner.is_alarm)
@@ -176,6 +177,18 @@ def chosen_fall(iteration: IterationContents) -> float:
     error = math.sqrt(squares / (size * (size - 1)))
     fall = first_mean - last_mean
     return fall if fall > max(2 * error, 0.01 * abs(first_mean)) else 0.0
+
+
+def _nearly_empty(contents: ReportContents) -> Iterator[Banner]:
+    for iteration in contents.iterations:
+        for stage in iteration.stages:
+            lost = sum(stage.dropped.values())
+            if lost > stage.rows_out:
+                yield Banner(
+                    "Most rows were lost",
+                    f"In iteration {iteration.iteration}, {stage.name} left out {lost:,} of {stage.rows_in:,} rows "
+                    f"({reasons(stage.dropped)}) and kept {stage.rows_out:,}: what follows rests on next to nothing.",
+                )
 
 
 def _rows_left_out(contents: ReportContents) -> Iterator[Banner]:
