@@ -196,10 +196,12 @@ def cluster(place):
         stderr=subprocess.STDOUT,
         text=True,
     )
-    assert any(b"--block" in line for line in head.stdout)  # it has started, and says why it does not return
-    yield {**own, "RAY_ADDRESS": f"127.0.0.1:{port}"}
-    head.terminate()
-    head.communicate(timeout=60)
+    try:
+        assert any("--block" in line for line in head.stdout)  # it has started, and says why it does not return
+        yield {**own, "RAY_ADDRESS": f"127.0.0.1:{port}"}
+    finally:
+        head.terminate()
+        head.communicate(timeout=60)
 
 
 def test_errors_of_workers_of_a_joined_cluster_are_those_of_one_process(place, cluster):
