@@ -12,7 +12,7 @@ from fairplay.pipeline.oracle_audit import audit_source
 from fairplay.preferences.audit import audit_preferences
 from fairplay.records import Message, PreferenceGroup, Prompt, Response, ResponseGroup
 from fairplay.storage.run_directory import RunDirectory, Stage, StageOutcome
-from fairplay.storage.shards import run_sharded
+from fairplay.storage.tables import write_records
 
 CIRCLE = [[0.0, 1.0, -1.0], [-1.0, 0.0, 1.0], [1.0, -1.0, 0.0]]
 
@@ -61,12 +61,7 @@ def test_a_run_is_audited_iteration_by_iteration(tmp_path):
     run_directory = RunDirectory(tmp_path / "run")
 
     def fill(folder):
-        run_sharded(
-            *(folder, [group], lambda shard: (shard, []), PreferenceGroup),
-            shard_size=1,
-            description="preferences",
-            should_stop=lambda: False,
-        )
+        write_records(folder / "part-00000.parquet", [group], PreferenceGroup)
         return StageOutcome(1, 1, {}, {"temperature": 0.5})
 
     for iteration in (1, 2):
