@@ -13,7 +13,7 @@ import torch
 
 from fairplay.errors import DataError, ServiceError, SettingsError
 from fairplay.generation.openai_engine import start_openai
-from fairplay.generation.served import expected_of
+from fairplay.generation.served import check_weights, expected_of
 from fairplay.generation.settings import GenerationSettings, ServeSettings, decisive_settings
 from fairplay.generation.table import check_engine
 from fairplay.models.chat import ChatEncoder
@@ -129,6 +129,24 @@ def test_without_log_probs_greedy_texts_are_compared_and_what_stays_unmeasured_i
     assert "is not measured" in caplog.text
     assert [r.text for r in group.responses] == ["red", "red"]
     assert {r.token_ids for r in group.responses} == {r.logps for r in group.responses} == {()}
+
+
+def test_a_server_may_hold_back_an_unfinished_character_at_the_end_of_a_text_but_nothing_else(tmp_path):
+    silent = save(tmp_path / "silent")
+    (silent / "tells-none").touch()
+    engine = start(silent, settings_of(token_ids=False))
+    expected = expected_of(str(silent), settings_of(), ModelSettings())
+
+    def ends(suffix):
+        longer = tuple(replace(own, text=own.text + suffix) for own in expected.continuations)
+        return replace(expected, continuations=longer)
+
+    try:
+        check_weights(engine.client, ends("\N{REPLACEMENT CHARACTER} \N{REPLACEMENT CHARACTER}"), token_ids=False)
+        with pytest.raises(DataError, match="says something else"):
+            check_weights(engine.client, ends("\N{REPLACEMENT CHARACTER}a"), token_ids=False)
+    finally:
+        engine.close()
 
 
 def test_a_server_that_ends_in_the_middle_has_the_last_word(folder):
