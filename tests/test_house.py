@@ -26,7 +26,7 @@ def test_openmp_threads_wait_without_spinning():
 
 
 def test_models_are_imported_without_a_word():
-    code = "import fairplay.models.loading, torchao"
+    code = "import fairplay.models.loading, torchao, bitsandbytes"
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert told.stdout + told.stderr == ""
 

@@ -13,5 +13,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 # transformers imports torchao wherever it is installed, and a CPU would then be told which CUDA parts it can't load.
 logging.getLogger("torchao").setLevel(logging.ERROR)
 logging.getLogger("torch.utils._pytree").setLevel(logging.ERROR)
+# peft imports bitsandbytes, which then looks for a faster kernel on the hub.
+logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
 
 __version__ = "0.1.0"
