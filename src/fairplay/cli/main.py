@@ -4,7 +4,6 @@ Left out: what the verbs do (each calls into a lower floor), and torch (a verb i
 """
 
 import io
-import logging
 import os
 import sys
 
@@ -25,6 +24,7 @@ from fairplay.cli import (
     stage_verbs,
     trust_verbs,
 )
+from fairplay.cli.logs import show_log
 from fairplay.errors import FairplayError, Preempted
 
 app = typer.Typer(
@@ -36,7 +36,6 @@ app = typer.Typer(
     epilog="Exit codes: 0 ok, 2 settings, 3 data, 4 resource, 5 external service, 6 locked, 75 stopped and resumable.",
 )
 INTERRUPTED = 130  # what shells report for Ctrl-C in a verb that has nothing to resume
-TOLD_BY_DEFAULT = ("fairplay.pipeline", "fairplay.starter")  # a line a stage; the bars tell the rest
 _EVALUATION = (answers_verb, judge_verb, alpaca_eval_verb, benchmark_verb, trust_verbs)
 for module in (loop_verbs, stage_verbs, oracle_verbs, combine_verb, *_EVALUATION, audit_verbs, data_verbs):
     module.register(app)
@@ -54,11 +53,7 @@ def options(
     version: bool = typer.Option(False, "--version", callback=_tell_version, is_eager=True, help="Print the version."),
 ) -> None:
     """Align language models by self-play and preference optimisation, and judge them fairly."""
-    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(name)s: %(message)s")
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it warns of a kernel that it can do without
-    levels = {"fairplay": logging.DEBUG} if verbose else dict.fromkeys(TOLD_BY_DEFAULT, logging.INFO)
-    for name, level in levels.items():
-        logging.getLogger(name).setLevel(level)
+    show_log(verbose=verbose)
 
 
 def main(arguments: list[str] | None = None) -> None:
