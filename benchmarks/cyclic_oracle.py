@@ -225,6 +225,7 @@ def figure(outcomes: Sequence[Outcome]) -> str:
 
 def write_docs(docs: Path, model: Sequence[Outcome], table: Sequence[Outcome]) -> None:
     """The page and its two figures."""
+    (docs / "figures").mkdir(parents=True, exist_ok=True)
     write_atomic(docs / "cyclic_oracle.md", page(model, table))
     write_atomic(docs / "figures" / "cyclic_oracle.svg", figure(model))
     write_atomic(docs / "figures" / "cyclic_oracle_table.svg", figure(table))
