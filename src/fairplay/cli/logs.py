@@ -44,6 +44,7 @@ def show_log(*, verbose: bool) -> None:
     if not verbose:
         handler.addFilter(FewAlike())
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
+    logging.getLogger("huggingface_hub").propagate = False  # it has a handler of its own
     levels = {"fairplay": logging.DEBUG} if verbose else dict.fromkeys(TOLD_BY_DEFAULT, logging.INFO)
     for name, level in levels.items():
         logging.getLogger(name).setLevel(level)

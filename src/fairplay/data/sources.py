@@ -59,6 +59,9 @@ class HubData:
             DataError: If there is no such data set, config or split.
             ServiceError: If the hub can't be reached.
         """
+        from fairplay.hub import meet_hub
+
+        meet_hub()
         try:
             import datasets
         except ImportError as error:
@@ -160,7 +163,10 @@ def _hub_errors(name: str) -> Iterator[None]:
     except (ValueError, FileNotFoundError) as error:  # unknown data set, config or split
         raise DataError(f"{name}: {_first_line(error)}", hint="owner/name[:config][@split]") from error
     except OSError as error:  # ConnectionError and the errors of the hub's client
-        raise ServiceError(f"{name}: {_first_line(error)}", hint="is the hub within reach?") from error
+        from fairplay.hub import UNREACHED
+
+        message = f"{name}: no such file or folder, and the hub can't be reached: {_first_line(error)}"
+        raise ServiceError(message, hint=UNREACHED) from error
 
 
 def _first_line(error: Exception) -> str:

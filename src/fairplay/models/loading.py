@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from huggingface_hub.errors import LocalEntryNotFoundError
+from huggingface_hub.errors import LocalEntryNotFoundError, OfflineModeIsEnabled, RepositoryNotFoundError
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
@@ -21,6 +21,7 @@ from fairplay.models.chat import ChatEncoder
 from fairplay.models.quantised import keep_packing, quantisation
 from fairplay.models.settings import AdapterSettings, ModelSettings
 from fairplay.models.token_logps import check_head
+from fairplay.hub import UNKNOWN, UNREACHED, meet_hub
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -96,6 +97,17 @@ def check_source(source: str) -> None:
         raise DataError(f"{source}: no such model folder", hint="name a folder, or a hub id `owner/name`")
 
 
+def find_source(source: str) -> None:
+    """As `check_source`; for a hub id, see besides whether the hub is within reach.
+
+    Raises:
+        DataError: As `check_source`.
+    """
+    check_source(source)
+    if not Path(source).expanduser().is_dir():
+        meet_hub()
+
+
 def load_tokenizer(source: str, *, revision: str = "") -> "PreTrainedTokenizerBase":
     """The tokenizer of a model folder or hub id.
 
@@ -103,7 +115,7 @@ def load_tokenizer(source: str, *, revision: str = "") -> "PreTrainedTokenizerBa
         DataError: If there is none, or it is not a fast one (only these keep control tokens in text apart).
         ServiceError: If it is a hub id, not in the cache, and the hub can't be reached.
     """
-    check_source(source)
+    find_source(source)
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, revision=revision or None, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
@@ -128,7 +140,7 @@ def load_model(source: str, settings: ModelSettings, *, adapter: AdapterSettings
         ServiceError: If it is a hub id, not in the cache, and the hub can't be reached.
         ResourceError: If memory ran out, or the attention implementation is not installed.
     """
-    check_source(source)
+    find_source(source)
     if is_adapter_folder(source):
         base = load_model(base_of_adapter(source), settings)
         return merge_adapter(base, source) if adapter is None else kept_adapter(base, source, adapter)
@@ -194,14 +206,15 @@ def load_policy(source: str, settings: ModelSettings, *, adapter: AdapterSetting
 
 
 _LOAD_HINT = "name a folder in Hugging Face format with safetensors weights, or a hub id that this machine can reach"
-_HUB_HINT = "is the hub within reach, and HF_HUB_OFFLINE unset? else name a folder in Hugging Face format"
 
 
 def _not_loaded(source: str, what: str, error: BaseException) -> FairplayError:
-    """What failed loading is told as; transformers hides an unreachable hub behind an OSError of its own."""
-    message = f"{source}: no {what} could be loaded: {_first_line(error)}"
-    is_unreachable = isinstance(error.__cause__, LocalEntryNotFoundError)
-    return ServiceError(message, hint=_HUB_HINT) if is_unreachable else DataError(message, hint=_LOAD_HINT)
+    """What failed loading is told as; transformers hides what the hub said behind an OSError of its own."""
+    if isinstance(error.__cause__, LocalEntryNotFoundError | OfflineModeIsEnabled):
+        return ServiceError(f"{source}: no such folder, not in the cache, and the hub can't be reached", hint=UNREACHED)
+    if isinstance(error.__cause__, RepositoryNotFoundError):
+        return DataError(f"{source}: no such folder, and nothing of that name on the hub", hint=UNKNOWN)
+    return DataError(f"{source}: no {what} could be loaded: {_first_line(error)}", hint=_LOAD_HINT)
 
 
 def _first_line(error: BaseException) -> str:

@@ -26,6 +26,7 @@ from fairplay.errors import DataError, ServiceError
 from fairplay.models.loading import check_source, load_tokenizer
 from fairplay.oracles.kinds.pair_ranker import backbone_of, read_document
 from fairplay.oracles.ranker_encoding import PREFIXES
+from fairplay.hub import UNREACHED, meet_hub
 
 SAFE_WEIGHTS = "model.safetensors"
 PICKLED_WEIGHTS = ("pytorch_model.bin", "pytorch_model.pt")
@@ -102,6 +103,7 @@ def _local(source: str, revision: str) -> Path:
     path = Path(source).expanduser()
     if path.is_dir():
         return path
+    meet_hub()
     try:
         folder = Path(
             snapshot_download(source, revision=revision or None, allow_patterns=["*.json", "*.model", SAFE_WEIGHTS])
@@ -113,8 +115,8 @@ def _local(source: str, revision: str) -> Path:
                 )
             )
     except LocalEntryNotFoundError as error:
-        hint = "is the hub within reach, and HF_HUB_OFFLINE unset? else name a folder"
-        raise ServiceError(f"{source}: not in the cache, and the hub can't be reached", hint=hint) from error
+        message = f"{source}: no such folder, not in the cache, and the hub can't be reached"
+        raise ServiceError(message, hint=UNREACHED) from error
     except (HfHubHTTPError, OSError, ValueError) as error:
         raise DataError(f"{source}: no pair ranker could be fetched: {_first_line(error)}") from error
     return folder

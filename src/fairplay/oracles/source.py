@@ -83,14 +83,20 @@ def hub_file(source: Source, name: str) -> Path:
         ServiceError: If it is not in the cache, and the hub can't be reached.
     """
     from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+
+    from fairplay.hub import UNKNOWN, UNREACHED, meet_hub
 
     source.check()
+    meet_hub()
     try:
         return Path(hf_hub_download(source.place, name, revision=source.revision or None))
     except LocalEntryNotFoundError as error:
-        hint = "is the hub within reach, and HF_HUB_OFFLINE unset? else name a folder"
-        raise ServiceError(f"{source.place}: not in the cache, and the hub can't be reached", hint=hint) from error
+        message = f"{source.place}: no such folder, not in the cache, and the hub can't be reached"
+        raise ServiceError(message, hint=UNREACHED) from error
+    except RepositoryNotFoundError as error:
+        message = f"{source.place}: no such folder, and nothing of that name on the hub"
+        raise DataError(message, hint=UNKNOWN) from error
     except (HfHubHTTPError, OSError, ValueError) as error:
         told = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise DataError(f"{source.place}: no {name} could be fetched: {told}") from error

@@ -86,6 +86,9 @@ def official_file(name: str) -> Path:
             return path
     from huggingface_hub import hf_hub_download
 
+    from fairplay.hub import meet_hub
+
+    meet_hub()
     try:
         return Path(hf_hub_download(_REPOSITORY, name, repo_type="dataset", revision=_REVISION))
     except OSError as error:  # the hub's errors of connection, of offline mode, and of missing files
