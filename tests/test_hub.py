@@ -40,4 +40,5 @@ def test_a_mistyped_model_is_told_as_folder_typo_or_network(arguments, tmp_path,
     places = {"rows": str(rows), "out": str(tmp_path / "out.jsonl")}
     assert run([word.format(**places) for word in arguments]) == 5
     told = capsys.readouterr().err
-    assert told.startswith("ServiceError: owner/nam: no such folder") and "hint: a typo" in told
+    assert told.startswith("ServiceError: owner/nam: no such folder")
+    assert "hint: a typo" in told

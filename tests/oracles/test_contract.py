@@ -17,7 +17,7 @@ from fairplay.oracles.kinds.recorded import RecordedSettings
 from fairplay.oracles.kinds.rule import RuleSettings
 from fairplay.oracles.kinds.verifier import VerifierSettings
 from fairplay.oracles.settings import KINDS, EnsembleSettings
-from fairplay.oracles.table import build_oracle
+from fairplay.oracles.table import build_oracle, oracle_identity
 from fairplay.preferences.win_matrix import win_matrix
 from fairplay.servers.settings import ServerSettings
 from oracles.test_reward_model import save_reward_model
@@ -166,6 +166,15 @@ def test_a_module_that_fails_when_imported_is_refused(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(SettingsError, match="can't import `failing_rule_module`: ZeroDivisionError"):
         build_oracle(RuleSettings(function="failing_rule_module:score"))
+
+
+def test_a_module_that_is_not_there_is_told_with_the_setting_and_where_it_was_looked_for(monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", "/some/where")
+    with pytest.raises(SettingsError) as refused:
+        oracle_identity(RuleSettings(function="my.own:score"), setting="evaluation.judge")
+    assert refused.value.message.startswith("evaluation.judge.function: can't import `my.own`")
+    assert "PYTHONPATH is /some/where" in refused.value.hint
+    assert "my/own.py" in refused.value.hint
 
 
 def test_the_hint_names_public_functions_only():

@@ -76,7 +76,7 @@ def test_stopped_it_goes_on_and_ends_with_the_same_bytes(world, monkeypatch):
     ("options", "words"),
     [
         (["--best-of", "1", *RULE], "--best-of 1: there is nothing to choose from"),
-        (["--best-of", "3"], "oracle: Field required"),
+        (["--best-of", "3"], "oracle: is needed, and not there\nhint: `oracle.kind` is one of"),
         (["--best-of", "3", *RULE, "--set", "generation.num_responses=5"], "--best-of says how many"),
         (RULE, "oracle: unknown setting"),
     ],

@@ -3,6 +3,8 @@ from dataclasses import replace
 
 import pytest
 
+from fairplay.cli.options import Format
+from fairplay.cli.plan_pages import print_plan
 from fairplay.errors import DataError, SettingsError
 from fairplay.pipeline.context import CHECKPOINT, EVALUATION, GATES, PREFERENCES, RESPONSES
 from fairplay.pipeline.loop import run_loop
@@ -147,3 +149,18 @@ def test_pairs_are_read_in_both_orders_or_in_one(settings_of, orders, expected):
 def test_too_few_prompts_are_told_before_the_run(settings_of):
     with pytest.raises(DataError, match="too few"):
         run_plan(settings_of("prompts.num_per_iteration=10000"))
+
+
+def test_a_total_that_leaves_a_stage_out_says_so_and_names_it(settings_of, capsys):
+    settings = settings_of("evaluation.judge={kind: reward_model, model: nobody/knows-this}")
+    print_plan(settings, Format.table, rates=None, hardware="h100")
+    told = capsys.readouterr().out
+    total = next(line for line in told.splitlines() if line.startswith("time"))
+    assert "at least" in total
+    assert total.endswith(f"without {EVALUATION}: that time is not known")
+    assert "{" not in told, "a note in words, no Python value"
+
+
+def test_every_stage_that_writes_something_takes_room(settings_of):
+    plan = run_plan(settings_of())
+    assert all(stage["disk"] > 0 for stage in plan["stages"])

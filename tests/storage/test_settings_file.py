@@ -135,3 +135,61 @@ def test_data_taken_for_a_recipe_is_told_apart(tmp_path):
     data.write_text('{"prompt": "a"}\n{"prompt": "b"}\n')
     with pytest.raises(SettingsError, match=r"line 2.*\nhint: settings are a YAML file"):
         read_yaml(data)
+
+
+@dataclass(frozen=True)
+class Engine:
+    """An engine.
+
+    Attributes:
+        address: Where it is,
+            port included.
+        retries: How often.
+    """
+
+    address: str
+    retries: int = 3
+    exact: bool = False
+    names: tuple[str, ...] = ()
+    mode: Literal["fast", "slow"] = "fast"
+    rate: float = 1.0
+
+
+@dataclass(frozen=True)
+class Whole:
+    engine: Engine
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "told"),
+    [
+        ("retries", "many", "must be a whole number, is `many`"),
+        ("retries", 2.5, "must be a whole number, is `2.5`"),
+        ("retries", None, "must be a whole number, is empty"),
+        ("rate", "fast", "must be a number, is `fast`"),
+        ("exact", "perhaps", "must be true or false, is `perhaps`"),
+        ("address", ["x"], "must be text, is a list"),
+        ("address", {"host": "x"}, "must be text, is keys and values (host)"),
+        ("names", 3, "must be a list, is `3`"),
+        ("mode", "medium", "must be 'fast' or 'slow', is `medium`"),
+    ],
+)
+def test_a_value_of_the_wrong_type_is_told_as_what_is_wanted_and_what_was_given(key, value, told):
+    with pytest.raises(SettingsError) as fault:
+        build_settings(Whole, {"engine": {"address": "here", key: value}}, "r")
+    assert fault.value.message == f"r: engine.{key}: {told}"
+
+
+def test_a_setting_that_is_missing_is_told_with_its_meaning():
+    with pytest.raises(SettingsError) as fault:
+        build_settings(Whole, {"engine": {}}, "r")
+    assert fault.value.message == "r: engine.address: is needed, and not there"
+    assert fault.value.hint == "engine.address: Where it is, port included."
+
+
+@pytest.mark.parametrize("value", [3, "engine", ["engine"], None])
+def test_a_value_where_keys_belong_is_told_once(value):
+    with pytest.raises(SettingsError) as fault:
+        build_settings(Whole, {"engine": value}, "r")
+    assert fault.value.message.startswith("r: engine: must be keys and values, is ")
+    assert "\n" not in fault.value.message

@@ -63,7 +63,7 @@ def print_plan(settings: "RunSettings", output: Format, *, rates: "Rates | None"
     print_table(
         ("all iterations", ""),
         [
-            ("time", duration(plan["seconds"])),
+            ("time", _time(plan)),
             ("disk", size(plan["disk"])),
             ("memory of training, each accelerator", size(memory["training"])),
             ("memory there", size(memory["there"])),
@@ -74,6 +74,14 @@ def print_plan(settings: "RunSettings", output: Format, *, rates: "Rates | None"
         print("too little memory: lower the micro-batch, set training.gradient_checkpointing, or training.use_peft")
     for sentence in plan["assumptions"]:
         print(f"- {sentence}")
+
+
+def _time(plan: dict[str, Any]) -> str:
+    """The time of all stages; what is not in it is named."""
+    missing = plan["without_time"]
+    if plan["seconds"] is None or not missing:
+        return duration(plan["seconds"])
+    return f"at least {duration(plan['seconds'])}, without {', '.join(missing)}: that time is not known"
 
 
 def _row(row: dict[str, Any]) -> tuple[object, ...]:

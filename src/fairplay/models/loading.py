@@ -16,12 +16,12 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
 from fairplay.errors import DataError, FairplayError, ResourceError, ServiceError, SettingsError
+from fairplay.hub import UNKNOWN, UNREACHED, meet_hub
 from fairplay.models.adapters import base_of_adapter, is_adapter_folder, kept_adapter, merge_adapter
 from fairplay.models.chat import ChatEncoder
 from fairplay.models.quantised import keep_packing, quantisation
 from fairplay.models.settings import AdapterSettings, ModelSettings
 from fairplay.models.token_logps import check_head
-from fairplay.hub import UNKNOWN, UNREACHED, meet_hub
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase

@@ -23,10 +23,10 @@ from torch import Tensor
 from transformers import AutoConfig
 
 from fairplay.errors import DataError, ServiceError
+from fairplay.hub import UNREACHED, meet_hub
 from fairplay.models.loading import check_source, load_tokenizer
 from fairplay.oracles.kinds.pair_ranker import backbone_of, read_document
 from fairplay.oracles.ranker_encoding import PREFIXES
-from fairplay.hub import UNREACHED, meet_hub
 
 SAFE_WEIGHTS = "model.safetensors"
 PICKLED_WEIGHTS = ("pytorch_model.bin", "pytorch_model.pt")

@@ -5,6 +5,7 @@ Left out: oracles with weights. Floor 4; imports no torch.
 
 import importlib
 import inspect
+import os
 from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import SupportsFloat, cast
@@ -81,12 +82,24 @@ def load_function(path: str) -> Score:
         told = str(error) if isinstance(error, ImportError) else f"{type(error).__name__}: {error}"
         raise SettingsError(
             f"function: can't import `{module_name}`: {told}",
-            hint="is the package installed, or its folder on PYTHONPATH?",
+            hint=_import_hint(module_name, error),
         ) from error
     function = getattr(module, name, None)
     if not callable(function):
         raise SettingsError(f"function: no function `{name}` in `{module_name}`", hint=_hint(name, module))
     return cast(Score, function)
+
+
+def _import_hint(module_name: str, error: Exception) -> str:
+    """Where a module that is not there was looked for; where one is there and fails, what has to be mended."""
+    if not isinstance(error, ModuleNotFoundError) or error.name not in (module_name, module_name.partition(".")[0]):
+        return f"`{module_name}` was found, and failed while it was read; try: python -c 'import {module_name}'"
+    path = os.environ.get("PYTHONPATH", "")
+    looked = f"PYTHONPATH is {path}" if path else "PYTHONPATH is not set"
+    file = f"{module_name.replace('.', '/')}.py"
+    return (
+        f"{looked}; put the folder that holds {file} on it (PYTHONPATH=. for the current one), or install its package"
+    )
 
 
 def _hint(name: str, module: ModuleType) -> str:

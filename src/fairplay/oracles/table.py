@@ -5,6 +5,7 @@ Left out: the oracles; each is imported when it is built, so that a rule needs n
 
 from typing import Any
 
+from fairplay.errors import SettingsError
 from fairplay.oracles.contract import PreferenceOracle
 from fairplay.oracles.kinds.base import KindSettings
 from fairplay.oracles.source import Source
@@ -20,6 +21,17 @@ def build_oracle(settings: KindSettings) -> PreferenceOracle:
     return settings.build()
 
 
-def oracle_identity(settings: KindSettings) -> tuple[dict[str, Any], dict[str, Source]]:
-    """What decides an oracle's verdicts: its settings without places and patience, and what lies there by name."""
-    return settings.identity(), dict(settings.sources())
+def oracle_identity(settings: KindSettings, *, setting: str = "oracle") -> tuple[dict[str, Any], dict[str, Source]]:
+    """What decides an oracle's verdicts: its settings without places and patience, and what lies there by name.
+
+    Args:
+        settings: The oracle's.
+        setting: Under which key they stand, such as `evaluation.judge`.
+
+    Raises:
+        SettingsError: If a function is not there; by the setting's whole name.
+    """
+    try:
+        return settings.identity(), dict(settings.sources())
+    except SettingsError as error:
+        raise SettingsError(f"{setting}.{error.message}", hint=error.hint) from error

@@ -87,7 +87,7 @@ class RunContext:
 
     def oracle_inputs(self, oracle: OracleSettings, role: str) -> tuple[dict[str, Any], dict[str, str]]:
         """The oracle's settings without places, and what identifies its weights, code or records, as inputs."""
-        document, sources = oracle_identity(oracle)
+        document, sources = oracle_identity(oracle, setting=role)
         return document, {f"{role} {name}": self.oracle_digest(source) for name, source in sources.items()}
 
     def oracle_digest(self, source: Source) -> str:

@@ -13,6 +13,7 @@ from fairplay.generation.settings import POLICY
 from fairplay.generation.table import check_engine
 from fairplay.models.loading import check_source, resolve_device
 from fairplay.objectives.table import build_objective
+from fairplay.oracles.table import oracle_identity
 from fairplay.pipeline.benchmark_stage import benchmark_stages
 from fairplay.pipeline.checkpoint_stage import anchor_source, checkpoint_stage
 from fairplay.pipeline.context import WORKERS_NAME, RunContext
@@ -68,8 +69,8 @@ def check_settings(settings: RunSettings) -> None:
     frozen = frozen_models(objective, anchor=anchor_source(settings), importance=settings.importance)
     for source in (settings.model, *frozen.values()):
         check_source(source)
-    for oracle in (settings.oracle, settings.evaluation.judge):
-        for place in oracle.sources().values():
+    for key, oracle in (("oracle", settings.oracle), ("evaluation.judge", settings.evaluation.judge)):
+        for place in oracle_identity(oracle, setting=key)[1].values():
             place.check()
     if settings.selection.kind == GIVEN:
         given_responses(settings.prompts.data)

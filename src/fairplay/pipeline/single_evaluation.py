@@ -155,7 +155,7 @@ def _identity(document: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _stage(task: Task, settings: ComparisonSettings) -> Stage:
-    judge, sources = oracle_identity(settings.judge)
+    judge, sources = oracle_identity(settings.judge, setting="judge")
     document = without(settings_document(settings), {"judge", "cluster"})
     decisive = {"seed": task.seed, "judge": judge, "share": _SHARE, **document}
     inputs = {f"judge {name}": source.digest() for name, source in sources.items()}

@@ -279,5 +279,5 @@ def _forget_stale(folder: Path, decisive: Mapping[str, Any]) -> None:
 
 def identity_of_oracle(oracle: OracleSettings) -> dict[str, Any]:
     """What decides an oracle's verdicts: its settings, and its weights, code or records instead of their place."""
-    document, sources = oracle_identity(oracle)
+    document, sources = oracle_identity(oracle, setting="oracle")
     return document | {name: source.digest() for name, source in sources.items()}

@@ -4,7 +4,6 @@ Left out: what the settings mean (each part has its own dataclass). The only pla
 """
 
 import dataclasses
-import types
 import typing
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from fairplay.errors import SettingsError
 from fairplay.lookup import nearest_hint
+from fairplay.storage.faults import MISSING, given, kinds_hint, kinds_of, missing_hint, problem_of
 
 S = TypeVar("S")
 _YAML_FILE = "settings are a YAML file (.yaml), such as those in recipes/; data is named inside it, or by --data"
@@ -157,17 +157,14 @@ def _build(settings_type: Any, document: Mapping[str, Any], prefix: str, faults:
     except ValidationError as error:
         for fault in error.errors():
             if fault["input"] is not _UNUSABLE:
-                key, problem = _key(fault["loc"]), _problem(fault["msg"])
-                faults.append((f"{prefix}{key}", problem, "") if key else ("", f"{prefix}{problem}", ""))
+                key, problem = _key(fault["loc"]), problem_of(fault)
+                hint = missing_hint(settings_type, fault["loc"], prefix) if fault["type"] == "missing" else ""
+                faults.append((f"{prefix}{key}", problem, hint) if key else ("", f"{prefix}{problem}", ""))
         return _UNUSABLE
 
 
 def _key(location: Sequence[int | str]) -> str:
     return ".".join(str(part) for part in location)
-
-
-def _problem(message: str) -> str:
-    return message.removeprefix("Value error, ").replace("a valid tuple", "a list")
 
 
 def _inner_types(settings_type: Any) -> dict[str, Any]:
@@ -189,7 +186,7 @@ def _kept(settings_type: Any, document: Mapping[str, Any], prefix: str, faults: 
             hint = nearest_hint(str(key), known)
             faults.append((name, "unknown setting", hint.replace("`", f"`{prefix}", 1) if "`" in hint else hint))
         elif isinstance(value, bool) and known[key] in (int, float):
-            faults.append((name, f"must be a number, is {str(value).lower()}", ""))
+            faults.append((name, f"must be a number, is {given(value)}", ""))
             kept[key] = _UNUSABLE
         else:
             kept[key] = _inner(known[key], value, name, faults)
@@ -198,8 +195,8 @@ def _kept(settings_type: Any, document: Mapping[str, Any], prefix: str, faults: 
 
 def _inner(hint: Any, value: Any, name: str, faults: list[_Fault]) -> Any:
     """The value of a key, its inner settings looked through."""
-    kinds = _kinds(hint)
-    if kinds and isinstance(value, Mapping):
+    kinds = kinds_of(hint)
+    if kinds:
         return _build_kind(kinds, value, name, faults)
     if typing.get_origin(hint) is tuple and isinstance(value, list | tuple):
         return [_inner(typing.get_args(hint)[0], item, f"{name}.{place}", faults) for place, item in enumerate(value)]
@@ -208,22 +205,17 @@ def _inner(hint: Any, value: Any, name: str, faults: list[_Fault]) -> Any:
     return [value] if hint == tuple[str, ...] and isinstance(value, str) else value
 
 
-def _kinds(hint: Any) -> dict[str, Any]:
-    """Kind -> class, where a setting is a union of settings classes that their field `kind` tells apart."""
-    members = typing.get_args(hint) if isinstance(hint, types.UnionType) else ()
-    if not members or not all(dataclasses.is_dataclass(member) for member in members):
-        return {}
-    return {kind: member for member in members for kind in typing.get_args(_inner_types(member).get("kind"))}
-
-
-def _build_kind(kinds: Mapping[str, Any], value: Mapping[str, Any], name: str, faults: list[_Fault]) -> object:
+def _build_kind(kinds: Mapping[str, Any], value: Any, name: str, faults: list[_Fault]) -> object:
+    if not isinstance(value, Mapping):
+        faults.append((name, f"must be keys and values, is {given(value)}", kinds_hint(name, kinds)))
+        return _UNUSABLE
     kind = value.get("kind")
     if isinstance(kind, str) and kind in kinds:
         return _build(kinds[kind], value, f"{name}.", faults)
     if kind is None:
-        faults.append((f"{name}.kind", "Field required", f"known: {', '.join(sorted(kinds))}"))
+        faults.append((f"{name}.kind", MISSING, kinds_hint(name, kinds)))
     else:
-        faults.append((f"{name}.kind", f"unknown kind `{kind}`", nearest_hint(str(kind), kinds)))
+        faults.append((f"{name}.kind", f"unknown kind `{kind}`", kinds_hint(name, kinds, asked=str(kind))))
     return _UNUSABLE
 
 

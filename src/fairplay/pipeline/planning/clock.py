@@ -167,7 +167,8 @@ class Clock:
                 told.append(f"{self.num_workers} workers that share evenly, each as fast as this process")
         elif self.place:
             told.append(
-                f"{self.place.devices} x {self.place.name} by its data sheet: {asdict(self.efficiency)} of it reached"
+                f"{self.place.devices} x {self.place.name} by its data sheet, of which are reached "
+                + ", ".join(f"{share:.0%} in {name}" for name, share in asdict(self.efficiency).items())
             )
         else:
             told.append("no hours: measure them with --calibrate, or name hardware with --hardware h100:8")

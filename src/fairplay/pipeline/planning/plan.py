@@ -129,6 +129,8 @@ def run_plan(
         "game": {**asdict(game), "seconds": game_seconds},
         "gates": asdict(gates_work(settings, held_out=held_out, lengths=lengths)),
         "seconds": number * sum(known) + (game_seconds or 0.0) if known else None,
+        "without_time": [stage["stage"] for stage in stages if stage["seconds"] is None and stage["count"]]
+        + ([game.stage] if game.count and game_seconds is None else []),
         "disk": number * sum(item.disk for item in work) + _checkpoint_disk(settings, shape),
         "memory": _memory(settings, shape, lengths, place),
         "assumptions": [*clock.assumptions(), *([] if counts.usable else ["the prompts were not read"])],

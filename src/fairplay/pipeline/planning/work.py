@@ -11,6 +11,8 @@ from fairplay.pipeline.settings import RunSettings
 from fairplay.preferences.settings import SEVERAL_PAIRS
 
 _BYTES_A_TOKEN = 8  # of a kept response: its id and its text, compressed
+_BYTES_A_LOGIT = 8
+_BYTES_A_VERDICT = 30  # measured on the demo
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,16 +83,18 @@ def iteration_work(
     epochs = settings.training.num_train_epochs
     samples = held_out * settings.evaluation.num_samples
     judge = settings.evaluation.judge
-    verdicts = samples * len(settings.evaluation.opponents) * comparisons(judge, 2)
+    games = samples * len(settings.evaluation.opponents)
+    verdicts = games * comparisons(judge, 2)
+    drawn = prompts * number * r * _BYTES_A_TOKEN
     return [
-        StageWork(PROMPTS, prompts, "prompts"),
+        StageWork(PROMPTS, prompts, "prompts", disk=prompts * p * _BYTES_A_TOKEN),
         StageWork(
             RESPONSES,
             prompts * number,
             "responses",
             prompts * (p + number * r),
             prompts * number,
-            prompts * number * r * _BYTES_A_TOKEN,
+            drawn,
         ),
         StageWork(
             PREFERENCES,
@@ -98,8 +102,9 @@ def iteration_work(
             "passes of the oracle",
             oracle_passes * passage(settings.oracle, lengths),
             oracle_passes,
+            drawn + prompts * number**2 * _BYTES_A_LOGIT,
         ),
-        StageWork(EXAMPLES, prompts, "examples"),
+        StageWork(EXAMPLES, prompts, "examples", disk=prompts * kept * r * _BYTES_A_TOKEN),
         StageWork(
             CHECKPOINT,
             prompts,
@@ -114,7 +119,7 @@ def iteration_work(
             "responses",
             samples * (p + r) + verdicts * passage(judge, lengths),
             samples + verdicts,
-            samples * r * _BYTES_A_TOKEN,
+            samples * r * _BYTES_A_TOKEN + 2 * games * _BYTES_A_VERDICT,
         ),
     ]
 
@@ -127,7 +132,8 @@ def game_work(settings: RunSettings, *, held_out: int, lengths: Lengths) -> Stag
     )
     verdicts = games * held_out * settings.evaluation.num_samples
     passes = verdicts * comparisons(settings.evaluation.judge, 2)
-    return StageWork(GAME, verdicts, "verdicts", passes * passage(settings.evaluation.judge, lengths), passes)
+    read = passes * passage(settings.evaluation.judge, lengths)
+    return StageWork(GAME, verdicts, "verdicts", read, passes, verdicts * _BYTES_A_VERDICT)
 
 
 def gates_work(settings: RunSettings, *, held_out: int, lengths: Lengths) -> StageWork:
