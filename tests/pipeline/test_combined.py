@@ -52,3 +52,12 @@ def test_a_runs_checkpoints_are_mixed_averaged_and_extrapolated(finished, tmp_pa
 def test_arguments_that_make_no_policy_are_refused(arguments, told, tmp_path, capsys):
     assert fairplay(["combine", *arguments, "--out", str(tmp_path / "out")]) == 2
     assert told in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("how", [[], ["--mixture"]])
+def test_a_run_named_where_a_model_belongs_is_refused_with_its_last_model(finished, how, tmp_path, capsys):
+    made = ["combine", checkpoints_of(finished)[0], str(finished), *how, "--out", str(tmp_path / "out")]
+    assert fairplay(made) == 3
+    told = capsys.readouterr().err
+    assert f"models are inside it: {finished}/iteration-2/5-checkpoint/model, " in told
+    assert not (tmp_path / "out").exists()

@@ -22,6 +22,7 @@ from fairplay.models.chat import ChatEncoder
 from fairplay.models.quantised import keep_packing, quantisation
 from fairplay.models.settings import AdapterSettings, ModelSettings
 from fairplay.models.token_logps import check_head
+from fairplay.storage.model_folders import MODEL_FILES, not_a_model_hint
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -89,8 +90,8 @@ def check_source(source: str) -> None:
     path = Path(source).expanduser()
     looks_like_path = source.startswith((".", "/", "~")) or source.count("/") > 1 or "\\" in source
     if path.is_dir():
-        if not (path / "config.json").is_file() and not (path / "adapter_config.json").is_file():
-            raise DataError(f"{source}: the folder has no config.json", hint="name a folder in Hugging Face format")
+        if not any((path / name).is_file() for name in MODEL_FILES):
+            raise DataError(f"{source}: the folder has no config.json", hint=not_a_model_hint(path))
     elif path.exists():
         raise DataError(f"{source}: is a file, not a model folder", hint="name the folder that holds config.json")
     elif looks_like_path:

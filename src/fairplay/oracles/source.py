@@ -9,6 +9,7 @@ from pathlib import Path
 
 from fairplay.errors import DataError, ServiceError
 from fairplay.storage.digests import content_digest, is_hub_id
+from fairplay.storage.model_folders import not_a_model_hint
 
 _SHOWN = 12
 
@@ -43,7 +44,7 @@ class Source:
         """
         path = Path(self.place).expanduser()
         if path.is_dir() and not (path / "config.json").is_file():
-            raise DataError(f"{self.place}: the folder has no config.json", hint="name a folder in Hugging Face format")
+            raise DataError(f"{self.place}: the folder has no config.json", hint=not_a_model_hint(path))
         if not path.exists() and not is_hub_id(self.place):
             raise DataError(f"{self.place}: no such file or folder", hint="name a folder, or a hub id `owner/name`")
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fairplay.errors import SettingsError
-from fairplay.generation.mixture import write_mixture
+from fairplay.generation.mixture import is_mixture, write_mixture
 from fairplay.models.settings import ModelSettings
 from fairplay.pipeline.context import CHECKPOINT
 from fairplay.pipeline.results import RESULTS_NAME, read_results
@@ -79,9 +79,15 @@ def combine(
 
     Raises:
         SettingsError: If the weights don't fit, or the folder is there.
+        DataError: If a model is not there.
     """
     if folder.exists():
         raise SettingsError(f"{folder}: is there already", hint="choose another --out")
+    from fairplay.models.loading import check_source
+
+    for model in models:
+        if not is_mixture(model):
+            check_source(model)
     if mixture:
         write_mixture(models, weights, folder)
     else:

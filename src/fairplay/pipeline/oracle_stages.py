@@ -33,6 +33,8 @@ PAIRS, START, ORACLE = "1-pairs", "2-start", "3-oracle"
 PARTS = ("training", "calibration", "held_out")
 TRAINING_LOGS = ("metrics.jsonl", "summary.json", "tensorboard", "wandb_id.txt")
 NUM_TOKENIZER_PAIRS = 6000
+FEWEST_KEPT_APART = 20
+"""Pairs to measure accuracy, or to fit a temperature on; the interval of an accuracy is 44 points wide by then."""
 _MOVES_NO_BYTE = ("report_to", "save_steps")
 _MAY_CHANGE = frozenset({"model", *(f"training.{name}" for name in _MOVES_NO_BYTE)})
 
@@ -61,9 +63,9 @@ class OracleRunSettings:
 
     def __post_init__(self) -> None:
         faults = [
-            f"{key}: must be at least 20, is {getattr(self, key)}"
+            f"{key}: must be at least {FEWEST_KEPT_APART}, is {getattr(self, key)}; fewer pairs say nothing of an oracle"
             for key in ("num_held_out", "num_calibration")
-            if getattr(self, key) < 20
+            if getattr(self, key) < FEWEST_KEPT_APART
         ]
         if bool(self.model) == bool(self.scratch.model_type):
             faults.append("model, scratch.model_type: name either what to start from, or an architecture")

@@ -149,8 +149,9 @@ def split_pairs(
     learnt = [pair for pair in pairs if pair.prompt.messages in by_prompt]
     if len(learnt) < apart:
         raise DataError(
-            f"{len(pairs)} pairs: {len(held_out)} held out and {len(calibration)} for calibration leave {len(learnt)} "
-            "to learn from",
-            hint="keep fewer apart (num_held_out, num_calibration), or bring more pairs",
+            f"{len(pairs)} labelled pairs are too few: {num_held_out} are held out to measure the oracle on, "
+            f"{num_calibration} fit its temperature, and as many again are to learn from, all by whole prompts; "
+            f"that takes {2 * (num_held_out + num_calibration)} pairs or more ({len(learnt)} are left to learn from)",
+            hint="bring more pairs, or keep fewer apart: num_held_out, num_calibration",
         )
     return learnt, calibration, held_out
