@@ -151,7 +151,7 @@ def test_stopped_it_goes_on_and_ends_with_the_same_results(trained, recipe, tmp_
 @pytest.mark.parametrize(
     ("rows", "words"),
     [
-        (lambda path: write_pairs(path, 70), "70 pairs: 40 held out and 20 for calibration leave 10"),
+        (lambda path: write_pairs(path, 70), "70 labelled pairs are too few: 40 are held out"),
         (lambda path: write_pairs(path, 70, tie=True), "identical responses: 70"),
     ],
 )

@@ -63,7 +63,7 @@ class OracleRunSettings:
 
     def __post_init__(self) -> None:
         faults = [
-            f"{key}: must be at least {FEWEST_KEPT_APART}, is {getattr(self, key)}; fewer pairs say nothing of an oracle"
+            f"{key}: must be at least {FEWEST_KEPT_APART}, is {getattr(self, key)}; fewer say too little"
             for key in ("num_held_out", "num_calibration")
             if getattr(self, key) < FEWEST_KEPT_APART
         ]
