@@ -23,7 +23,7 @@ from fairplay.models.token_logps import score_rows
 from fairplay.records import Prompt, TrainingExample
 from fairplay.training.batches import example_rows, num_input_tokens
 from fairplay_engine import GivenModel
-from workloads import SETS, draw_examples
+from workloads import SETS, draw_examples, token_pairs
 
 ROOT = Path(__file__).parents[1]
 PEAK_FLOPS = 790e12  # of a bfloat16 matrix product, as measured on an H200
@@ -212,10 +212,11 @@ def _engines(
         return GivenModel(place.model(shape), examples, layout="padded", budget=budget, lr=lr)
 
     def of_trl(pairs: int) -> Any:
-        from trl_engine import Mode, TrlEngine
+        from trl_engine import TrlEngine
+        from trl_modes import Mode
 
         mode, on_cpu = Mode(pairs=pairs, precomputed=True), place.device.type == "cpu"
-        return TrlEngine(mode, examples, lambda: place.model(shape), bf16=False, on_cpu=on_cpu, lr=lr)
+        return TrlEngine(mode, token_pairs(examples), lambda: place.model(shape), bf16=False, on_cpu=on_cpu, lr=lr)
 
     peers = {f"TRL, {n} pairs, reference precomputed": partial(of_trl, n) for n in (1, 4)} if has_trl else {}
     rivals = {f"padded, budget {budget}": partial(padded, budget) for budget in ((8192,) if has_trl else (1, 8192))}

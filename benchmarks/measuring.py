@@ -1,9 +1,9 @@
-"""Measuring engines against each other: they take turns in one process, in an order drawn anew every round.
+"""Measuring engines against each other: they take turns, in an order drawn anew every round.
 
-Time is CPU seconds of the process, so that other work on the machine counts little; what remains of it hits all
-engines alike, and only ratios within a round are reported. Memory is how far the resident set rises within a turn: as
-the C library keeps its heap, and, in a round of its own, what is really in use, each large block going back to the
-system at once (it takes longer, so that round is not timed).
+Time is CPU seconds of the process that takes the turn, so that other work on the machine counts little; what remains
+of it hits all engines alike, and only ratios within a round are reported. Memory is how far the resident set rises
+within a turn: as the C library keeps its heap, and, in a round of its own, what is really in use, each large block
+going back to the system at once (it takes longer, so that round is not timed).
 """
 
 import ctypes
@@ -12,14 +12,28 @@ import platform
 import random
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
-import torch
-
 PROCESS = Path("/proc/self")
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What one turn took in the process that took it.
+
+    Attributes:
+        result: What the engine returned.
+        seconds: CPU seconds, of all threads, in user and in system mode.
+        mib: Growth of the resident set's high-water mark within the turn, MiB.
+    """
+
+    result: float
+    seconds: float
+    mib: float
 
 
 @dataclass
@@ -27,7 +41,7 @@ class Turns:
     """What an engine's turns took, one value a round.
 
     Attributes:
-        seconds: CPU seconds of this process.
+        seconds: CPU seconds.
         mib: Growth of the resident set's high-water mark within the turn, MiB.
         mib_in_use: The same in the round in which freed blocks are given back at once.
         results: What the engine returned, the warm-up round's first.
@@ -39,6 +53,20 @@ class Turns:
     results: list[float] = field(default_factory=list)
 
 
+def turn(step: Callable[[], float], *, at_once: bool) -> Turn:
+    """One turn of an engine of this process.
+
+    Args:
+        step: What runs.
+        at_once: Whether freed blocks go back to the system at once.
+    """
+    _give_back(at_once=at_once)
+    _forget_peak()
+    before, start = _status("VmRSS"), time.process_time()
+    result = step()
+    return Turn(result, time.process_time() - start, _status("VmHWM") - before)
+
+
 def take_turns(engines: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, Turns]:
     """Every engine once a round, after one round that is not counted and one for memory.
 
@@ -46,23 +74,33 @@ def take_turns(engines: Mapping[str, Callable[[], float]], rounds: int) -> dict[
         engines: What runs, by name; it returns a number to compare.
         rounds: Rounds that are counted.
     """
-    found = {name: Turns() for name in engines}
-    for round_number in range(-1, rounds + 1):
-        _give_back(at_once=round_number < 1)
+    found: dict[str, Turns] = {}
+    steps = {name: partial(turn, step) for name, step in engines.items()}
+    play_rounds(steps, range(-1, rounds + 1), found)
+    return found
+
+
+def play_rounds(engines: Mapping[str, Callable[..., Turn]], rounds: Iterable[int], found: dict[str, Turns]) -> None:
+    """Some of the rounds; those after it may go on with fewer engines.
+
+    Args:
+        engines: What takes a turn and measures it where it runs, by name; asked with `at_once`, as in `turn`.
+        rounds: -1 is not counted, 0 tells what is in use, others are counted.
+        found: What was measured in the rounds before; grows.
+    """
+    for name in engines:
+        found.setdefault(name, Turns())
+    for round_number in rounds:
         order = list(engines)
         random.Random(round_number).shuffle(order)
         for name in order:
-            _forget_peak()
-            before, start = _status("VmRSS"), time.process_time()
-            result = engines[name]()
-            seconds, mib = time.process_time() - start, _status("VmHWM") - before
-            found[name].results.append(result)
+            took, known = engines[name](at_once=round_number < 1), found[name]
+            known.results.append(took.result)
             if round_number == 0:
-                found[name].mib_in_use = mib
+                known.mib_in_use = took.mib
             if round_number > 0:
-                found[name].seconds.append(seconds)
-                found[name].mib.append(mib)
-    return found
+                known.seconds.append(took.seconds)
+                known.mib.append(took.mib)
 
 
 def spread(values: Sequence[float]) -> dict[str, float]:
@@ -71,8 +109,8 @@ def spread(values: Sequence[float]) -> dict[str, float]:
 
 
 def ratios(of: Turns, to: Turns) -> dict[str, float]:
-    """How many times the time of the second engine the first one took, round by round."""
-    return spread([one / other for one, other in zip(of.seconds, to.seconds, strict=True)])
+    """How many times the time of the second engine the first one took, in each round that both had."""
+    return spread([one / other for one, other in zip(of.seconds, to.seconds, strict=False)])
 
 
 def told(values: Mapping[str, float]) -> str:
@@ -82,6 +120,8 @@ def told(values: Mapping[str, float]) -> str:
 
 def machine(*packages: str) -> dict[str, str | int]:
     """What the figures were taken on: processor, threads, versions, day."""
+    import torch
+
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     flags = next((line for line in lines if line.startswith("flags")), "")

@@ -5,6 +5,7 @@ Lengths are log-normal, clipped. Token ids are drawn at random: neither speed no
 
 import math
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -71,6 +72,11 @@ def draw_examples(
         example = TrainingExample(str(number), Prompt(str(number), ()), (), pairs, win_rates=rates)
         made.append(EncodedExample(example, prompt, tuple(responses)))
     return tuple(made)
+
+
+def token_pairs(examples: Sequence[EncodedExample]) -> list[tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]]:
+    """Prompt, chosen and rejected response of every pair, as token ids: what a trainer of pairs reads."""
+    return [(e.prompt_ids, e.response_ids[a], e.response_ids[b]) for e in examples for a, b in e.example.pairs]
 
 
 def make_model(name: str) -> PreTrainedModel:
