@@ -35,7 +35,7 @@ from fairplay.training.oracle_settings import OracleTrainingSettings
 from fairplay.training.oracle_starts import trainable_oracle
 from fairplay.training.oracle_summary import OracleTrainingSummary, Verdicts, read_summary, write_summary
 from fairplay.training.plan import StepPlan, steps_per_epoch
-from fairplay.training.steps import run_steps
+from fairplay.training.steps import Counters, run_steps
 from fairplay.training.trainable import check_settings
 
 logger = logging.getLogger(__name__)
@@ -91,22 +91,7 @@ def train_oracle(
     if finished is not None and output.is_dir():
         shutil.rmtree(work / "checkpoints", ignore_errors=True)
         return finished
-    work.mkdir(parents=True, exist_ok=True)
-    if settings.gradient_checkpointing:
-        oracle.backbone.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    learner = OracleLearner(
-        oracle, learnt, stable_seed(seed, "oracle"), settings.length_penalty, settings.label_smoothing, settings.bf16
-    )
-    with torch.random.fork_rng():
-        counters = run_steps(
-            learner,
-            _plan(learnt, settings, seed),
-            NeverRenewed(),
-            settings.steps(),
-            work=work,
-            fingerprint=fingerprint,
-            should_stop=should_stop,
-        )
+    counters = _learn(oracle, learnt, settings, seed, work=work, fingerprint=fingerprint, should_stop=should_stop)
     with evaluating(oracle.model), torch.inference_mode():
         of_calibration = _verdicts(oracle, fitted, "verdicts for calibration")
         of_held_out = _verdicts(oracle, kept_apart, "verdicts on held-out pairs")
@@ -128,6 +113,35 @@ def train_oracle(
     shutil.rmtree(work / "checkpoints", ignore_errors=True)
     logger.info("%s: %d steps, temperature %.3f", output, summary.steps, summary.temperature)
     return summary
+
+
+def _learn(
+    oracle: TrainableOracle,
+    pairs: Pairs,
+    settings: OracleTrainingSettings,
+    seed: int,
+    *,
+    work: Path,
+    fingerprint: str,
+    should_stop: Callable[[], bool],
+) -> Counters:
+    """All steps, or those that are left of them."""
+    work.mkdir(parents=True, exist_ok=True)
+    if settings.gradient_checkpointing:
+        oracle.backbone.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    learner = OracleLearner(
+        oracle, pairs, stable_seed(seed, "oracle"), settings.length_penalty, settings.label_smoothing, settings.bf16
+    )
+    with torch.random.fork_rng():
+        return run_steps(
+            learner,
+            _plan(pairs, settings, seed),
+            NeverRenewed(),
+            settings.steps(),
+            work=work,
+            fingerprint=fingerprint,
+            should_stop=should_stop,
+        )
 
 
 def _parts(parts: Sequence[Sequence[TrainingExample]]) -> tuple[list[list[TrainingExample]], tuple[Dropped, ...]]:
