@@ -17,9 +17,10 @@ from fairplay.evaluation.oracle_gap import oracle_gap
 from fairplay.evaluation.preference_accuracy import compare_preference_accuracy, preference_accuracy
 from fairplay.evaluation.protocols.style_control import fit_style, style_control
 from fairplay.evaluation.win_rates import win_rates
+from fairplay.records import Interval
 
 from .coverage import assert_covered, coverage
-from .worlds import draw_games, draw_world, judgements_of
+from .worlds import JUDGES, draw_games, draw_world, judgements_of
 
 NUM_BOOTSTRAP = 300
 NAMES = ("start", "iteration 1", "iteration 2")
@@ -100,6 +101,44 @@ def test_the_matrix_of_checkpoints_covers_as_it_says():
         }
 
     assert_covered(draw, num_simulations=1500)
+
+
+GAMES = {  # strengths of the checkpoints, the last one last; judge; prompts; whether the promise is exact
+    "all of five equal": ((0.0,) * 5, "letters", 100, True),
+    "all of five equal, graded": ((0.0,) * 5, "graded", 40, True),
+    "two alike, the last far behind": ((0.0, 0.0, -2.5), "letters", 40, True),
+    "one is clearly best": ((1.5, 0.0, 0.0, 0.0, 0.0), "letters", 100, True),
+    "some nearly as good as the best": ((1.0, 0.8, 0.6, 0.4, 0.0), "letters", 100, False),
+    "one is clearly best, graded": ((1.5, 0.0, 0.0, 0.0, 0.0), "graded", 100, False),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("world", GAMES)
+def test_the_bound_of_the_exploitability_holds_in_95_percent_or_more(world):
+    """Where no opponent is nearly as good as the best, or all are equal, the promise of 95 % is exact."""
+    strengths, judge, num_prompts, exact = GAMES[world]
+    names, last = [str(number) for number in range(len(strengths))], len(strengths) - 1
+    noise = np.sqrt(2) * 0.4 * np.random.default_rng(1).normal(size=400_000)
+    truth = max(0.0, max(float(np.mean(1 / (1 + np.exp(strengths[-1] - one + noise)))) for one in strengths) - 0.5)
+
+    def draw(rng, seed):
+        logits = np.array(strengths) + 0.4 * rng.normal(size=(num_prompts, len(strengths)))
+        chances = 1 / (1 + np.exp(logits[:, :-1] - logits[:, -1:]))
+        found = JUDGES[judge](chances, rng)
+        scores = {
+            (i, j): dict(enumerate(found[:, i])) if j == last else dict.fromkeys(range(num_prompts), 0.5)
+            for i in range(last)
+            for j in range(i + 1, last + 1)
+        }
+        scores = {pair: {f"p{n}": value for n, value in column.items()} for pair, column in scores.items()}
+        low = checkpoint_game(names, scores, seed=seed, num_bootstrap=NUM_BOOTSTRAP).exploitability_low
+        return {"bound": (Interval(truth, low, 1.0), truth)}
+
+    share = coverage(draw, 800)["bound"]
+    print(share)
+    assert share >= 0.93
+    assert not exact or share <= 0.97
 
 
 @pytest.mark.slow
