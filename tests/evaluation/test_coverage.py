@@ -11,12 +11,13 @@ from fairplay.evaluation.benchmarks.items import Item, value_with_interval
 from fairplay.evaluation.benchmarks.items import paired_difference as benchmark_difference
 from fairplay.evaluation.checkpoint_game import checkpoint_game
 from fairplay.evaluation.columns import judgement_columns
-from fairplay.evaluation.intervals import mean_interval, wilson_interval
+from fairplay.evaluation.intervals import mean_interval
 from fairplay.evaluation.length_control import LengthDesign, fit_length_model, length_design
 from fairplay.evaluation.oracle_gap import oracle_gap
 from fairplay.evaluation.preference_accuracy import compare_preference_accuracy, preference_accuracy
 from fairplay.evaluation.protocols.style_control import fit_style, style_control
 from fairplay.evaluation.win_rates import win_rates
+from fairplay.preferences.shares import wilson_interval
 from fairplay.records import Interval
 
 from .coverage import assert_covered, coverage

@@ -106,10 +106,30 @@ def test_length_alone_is_no_difference_at_equal_lengths():
 def test_accuracies_are_compared_by_mcnemars_test():
     before = {f"p{i}": 1.0 if i < 10 else -1.0 for i in range(30)}
     after = {f"p{i}": 1.0 if i < 8 or i >= 18 else -1.0 for i in range(30)}
-    found = accuracy_difference(before, after, seed=0, num_bootstrap=500)
+    found = accuracy_difference(before, after, prompts={pair: pair for pair in before}, seed=0, num_bootstrap=500)
     assert (found.counts.wins, found.counts.losses, found.counts.ties) == (12, 2, 16)
     assert found.accuracy_change.p_value == pytest.approx(2 * sum([1, 14, 91]) / 2**14)
     assert found.accuracy_change.difference.value == pytest.approx(10 / 30)
+
+
+def test_pairs_of_one_prompt_are_no_independent_evidence_in_a_comparison():
+    rng = np.random.default_rng(0)
+    before, after = rng.normal(0.2, 1, size=40), rng.normal(0.7, 1, size=40)
+    one, copied = (
+        accuracy_difference(
+            *(
+                {f"p{n}#{k}": margin for n, margin in enumerate(side) for k in range(copies)}
+                for side in (before, after)
+            ),
+            prompts={f"p{n}#{k}": f"p{n}" for n in range(40) for k in range(copies)},
+            seed=0,
+            num_bootstrap=500,
+        )
+        for copies in (1, 4)
+    )
+    assert copied.accuracy_change == one.accuracy_change
+    assert copied.accuracy_before.low == pytest.approx(one.accuracy_before.low)
+    assert copied.counts.wins == 4 * one.counts.wins
 
 
 def test_evaluations_are_compared_with_the_first_and_p_values_by_holm(evaluated):

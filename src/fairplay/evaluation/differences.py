@@ -17,10 +17,10 @@ from fairplay.evaluation.intervals import (
     imagined_outcomes,
     interval_from_draws,
     mean_interval,
-    wilson_interval,
 )
 from fairplay.evaluation.length_control import LengthDesign, fit_length_model, length_design
 from fairplay.evaluation.paired_tests import PairedDifference, paired_difference
+from fairplay.evaluation.preference_accuracy import compare_preference_accuracy
 from fairplay.evaluation.win_rates import compare_judgements
 from fairplay.records import Interval, Judgement
 
@@ -62,7 +62,7 @@ class VerdictDifference:
 
 @dataclass(frozen=True, slots=True)
 class AccuracyDifference:
-    """Two policies on the same preference pairs; the test is McNemar's where no margin is 0.
+    """Two policies on the same preference pairs; the test is McNemar's where no prompt has several and no margin is 0.
 
     Attributes:
         accuracy_before, accuracy_after: Shares of pairs ordered as the annotator did, ties half.
@@ -174,14 +174,20 @@ def verdict_difference(
 
 
 def accuracy_difference(
-    before: Mapping[str, float], after: Mapping[str, float], *, seed: int, num_bootstrap: int
+    before: Mapping[str, float],
+    after: Mapping[str, float],
+    *,
+    prompts: Mapping[str, str],
+    seed: int,
+    num_bootstrap: int,
 ) -> AccuracyDifference:
     """Compare two policies by the margins that they give to the same pairs.
 
     Args:
         before, after: Pair -> margin of the chosen response over the rejected one; the same pairs.
+        prompts: Pair -> its prompt; pairs of one prompt are no independent evidence.
         seed: Seed of resamples and flips.
-        num_bootstrap: Resamples of the pairs.
+        num_bootstrap: Resamples of the prompts.
 
     Raises:
         DataError: If the pairs are not the same, there are none, or a margin is not finite.
@@ -189,10 +195,12 @@ def accuracy_difference(
     if before.keys() != after.keys():
         raise DataError("the two evaluations have not the same pairs")
     names = sorted(before)
-    outcomes = [0.5 * (1 + np.sign(np.array([side[name] for name in names]))) for side in (before, after)]
-    change = paired_difference(*outcomes, seed=seed, num_bootstrap=num_bootstrap)
-    shares = [wilson_interval(float(side.sum()), len(names)) for side in outcomes]
-    return AccuracyDifference(shares[0], shares[1], change, _counts(outcomes[1] - outcomes[0]))
+    margins = [np.array([side[name] for name in names]) for side in (before, after)]
+    found = compare_preference_accuracy(
+        *margins, prompts=[prompts[name] for name in names], seed=seed, num_bootstrap=num_bootstrap
+    )
+    counts = _counts(np.sign(margins[1]) - np.sign(margins[0]))
+    return AccuracyDifference(found.before.accuracy, found.after.accuracy, found.change, counts)
 
 
 def _counts(differences: Floats) -> OutcomeCounts:

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fairplay.errors import DataError
-from fairplay.evaluation.intervals import share_interval
 from fairplay.evaluation.paired_tests import PairedDifference, paired_difference
+from fairplay.preferences.shares import share_interval
 from fairplay.records import Interval
 
 Floats = NDArray[np.float64]

@@ -107,7 +107,9 @@ def _compare(first: Compared, other: Compared, settings: CompareSettings) -> dic
         ratings = asdict(rated)
     for kind in [kind for kind in first.margins if kind in other.margins]:
         margins = [{pair: side.margins[kind][pair] for pair in common} for side in (first, other)]
-        accuracies[kind] = asdict(accuracy_difference(*margins, seed=seed, num_bootstrap=settings.num_bootstrap))
+        prompts = {pair: example_of(pair) for pair in common}
+        found = accuracy_difference(*margins, prompts=prompts, seed=seed, num_bootstrap=settings.num_bootstrap)
+        accuracies[kind] = asdict(found)
     told = {"verdicts": with_intervals(verdicts), "ratings": with_intervals(ratings)}
     for part, names in _FIGURES.items():
         for when, side in (("before", first), ("after", other)):

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fairplay.preferences.reliability_intervals import share_interval
+from fairplay.preferences.shares import share_interval
 from fairplay.records import Interval
 
 Vector = NDArray[np.float64]

@@ -117,8 +117,8 @@ def calibration_rows(measured: Mapping[str, Any]) -> tuple[tuple[str, str, str, 
         ("Log loss", _interval(before, "log_loss", 3), _interval(after, "log_loss", 3), "nats; a coin has 0.693"),
         (
             "Calibration error",
-            _interval(before, "calibration_error", 3),
-            _interval(after, "calibration_error", 3),
+            f"{before['calibration_error']:.3f}",
+            f"{after['calibration_error']:.3f}",
             f"a perfectly calibrated oracle shows {low:.3f} to {high:.3f} on so many pairs",
         ),
     )

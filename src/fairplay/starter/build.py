@@ -24,7 +24,7 @@ import numpy as np
 from fairplay.generation.contract import Engine
 from fairplay.generation.settings import GenerationSettings
 from fairplay.generation.table import build_engine
-from fairplay.preferences.reliability_intervals import share_interval
+from fairplay.preferences.shares import share_interval
 from fairplay.records import Dropped, Prompt, ResponseGroup, TrainingExample
 from fairplay.seeds import stable_seed
 from fairplay.starter.annotators import annotate

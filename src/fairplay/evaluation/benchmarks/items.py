@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from fairplay.errors import DataError
-from fairplay.evaluation.intervals import Floats, bootstrap, interval_from_draws, wilson_interval
+from fairplay.evaluation.intervals import Floats, bootstrap, interval_from_draws
+from fairplay.preferences.shares import wilson_interval
 from fairplay.records import Interval
 
 
