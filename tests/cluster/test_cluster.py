@@ -2,6 +2,7 @@
 
 import logging
 import pickle
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass, replace
@@ -142,6 +143,32 @@ def test_a_shard_over_which_workers_die_is_given_up_after_so_many(tmp_path):
         assert "batch_size" in refusal.value.hint
         meeting.begin(8)
         assert [len(meeting.attempts(index)) for index in (7, 8, 9)] == [3, 1, 0]
+
+
+DIES_WHILE_IT_LOADS = """
+import os, pickle, signal, sys
+from fairplay.cluster.ray_worker import PAYLOAD, Assignment, RemoteWorker, shards_table
+
+
+class Heavy:
+    def start(self):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+meeting = pickle.loads(bytes.fromhex(sys.argv[1]))
+worker = RemoteWorker(pickle.dumps(Assignment(Heavy(), meeting, os.getcwd(), (), 20)), {})
+(row,) = worker(shards_table({4: pickle.dumps(["a"])})).to_pylist()
+print(pickle.loads(row[PAYLOAD]).result)
+"""
+
+
+def test_a_worker_that_dies_while_it_loads_its_model_is_begun_anew_only_so_often(tmp_path):
+    with meeting_in(tmp_path, max_retries=1) as meeting:
+        command = [sys.executable, "-c", DIES_WHILE_IT_LOADS, pickle.dumps(meeting).hex()]
+        lives = [subprocess.run(command, capture_output=True, text=True, check=False) for _ in range(3)]
+    assert [life.returncode for life in lives] == [-signal.SIGKILL, -signal.SIGKILL, 0], lives[-1].stderr
+    assert "shard 4: its worker died 2 times" in lives[-1].stdout
+    assert "memory was too small" in lives[-1].stdout
 
 
 def test_what_a_killed_driver_left_does_not_count(tmp_path):

@@ -243,6 +243,41 @@ def test_errors_of_workers_of_a_joined_cluster_are_those_of_one_process(place, c
     assert "a file system that all its machines share" in done.stderr
 
 
+NEVER_STARTS = """
+import os, signal
+import pyarrow
+from fairplay.cluster import ray_session
+from fairplay.cluster.settings import ClusterSettings
+
+
+class Dies:
+    def __init__(self):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def __call__(self, rows):
+        return rows
+
+
+ray_session._SECONDS_TO_START = 8
+session = ray_session.RaySession(ClusterSettings(address="local", num_workers=1))
+try:
+    place = session.place(0, 1)
+    print(list(session.map(pyarrow.table({"index": [0]}), Dies, {}, place, queued=2)))
+except Exception as error:
+    print(type(error).__name__, error)
+finally:
+    session.close()
+"""
+
+
+def test_workers_that_die_before_they_have_a_shard_end_the_command(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", NEVER_STARTS], capture_output=True, text=True, cwd=tmp_path, timeout=120, check=False
+    )
+    assert done.stdout.startswith("ResourceError Ray's workers did not all start within 8 seconds"), done
+    assert ends(tmp_path)
+
+
 def test_what_ray_raises_is_told_in_words():
     with pytest.raises(ResourceError, match="Ray gave up: no such head") as refusal, told_by_ray():
         raise ConnectionError("no such head\nand so on")

@@ -34,6 +34,7 @@ _LOCAL_ENVIRONMENT = {
     "RAY_worker_niceness": "0",
 }
 _LOCAL_WORD = "RAY_AUTH_TOKEN"
+_SECONDS_TO_START = 900  # in which all workers of a work must have started, python and its packages
 
 
 class RaySession:
@@ -82,12 +83,14 @@ class RaySession:
             queued: Rows that are sent to an actor at once.
 
         Raises:
-            ResourceError: If Ray gives up.
+            ResourceError: If Ray gives up, or actors don't start.
         """
         import ray.data
 
+        ray.data.DataContext.get_current().wait_for_min_actors_s = _SECONDS_TO_START
         with told_by_ray():
-            rows = ray.data.from_arrow([table.slice(number, 1) for number in range(len(table))])
+            # not `from_arrow`, which starts a process of Ray's that looks at every table before an actor is started
+            rows = ray.data.from_blocks([table.slice(number, 1) for number in range(len(table))])
             mapped = rows.map_batches(
                 actor,
                 fn_constructor_kwargs=dict(arguments),
@@ -177,17 +180,23 @@ def told_by_ray() -> Iterator[None]:
         raise
     except ImportError as error:
         raise ResourceError(f"ray can't be imported ({error})", hint="pip install 'fairplay[ray]'") from error
-    except (ConnectionError, ValueError, RuntimeError, OSError, _ray_error()) as error:
+    except _ray_error("GetTimeoutError") as error:
+        raise ResourceError(
+            f"Ray's workers did not all start within {_SECONDS_TO_START} seconds",
+            hint="are the cluster's CPUs and GPUs free (`ray status`), and does python start on every machine? how a "
+            "worker ended is in the logs of Ray's session folder; fewer workers (cluster.num_workers) ask for less",
+        ) from error
+    except (ConnectionError, ValueError, RuntimeError, OSError, _ray_error("RayError")) as error:
         line = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ResourceError(
             f"Ray gave up: {line}",
             hint="is a cluster running here (`ray status`), with fairplay on every machine, and RAY_AUTH_MODE=token "
-            "set if it wants one? its logs are in /tmp/ray/session_latest/logs; cluster.address=local needs no cluster",
+            "set if it wants one? more is in the logs of Ray's session folder; cluster.address=local needs no cluster",
         ) from error
 
 
-def _ray_error() -> type[Exception]:
-    from ray.exceptions import RayError
+def _ray_error(name: str) -> type[Exception]:
+    import ray.exceptions
 
-    error: type[Exception] = RayError
+    error: type[Exception] = getattr(ray.exceptions, name)
     return error
