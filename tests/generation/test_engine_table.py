@@ -9,6 +9,7 @@ from fairplay.generation.settings import GenerationSettings, VllmSettings, decis
 from fairplay.generation.table import ENGINES, build_engine, check_engine
 from fairplay.generation.vllm_process import refusals
 from fairplay.models.settings import ModelSettings
+from fairplay.storage.settings_file import build_settings
 
 
 @pytest.mark.skipif(find_spec("vllm") is not None, reason="vllm is installed here")
@@ -28,6 +29,12 @@ def test_an_unknown_engine_is_refused_with_the_nearest_name():
 def test_settings_of_vllm_out_of_range_are_refused(fault):
     with pytest.raises(SettingsError, match=next(iter(fault))):
         VllmSettings(**fault)
+
+
+def test_who_asks_for_data_parallel_is_told_of_workers():
+    with pytest.raises(SettingsError, match=r"vllm.data_parallel_size: unknown setting") as caught:
+        build_settings(GenerationSettings, {"vllm": {"data_parallel_size": 2}}, "recipe")
+    assert "cluster.num_workers" in caught.value.hint
 
 
 def test_only_what_can_move_a_sample_decides_what_a_stage_holds():

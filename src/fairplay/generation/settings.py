@@ -3,8 +3,9 @@
 Left out: the model and its device (`models.settings`), seeds (given with the prompts). Imports no torch. Floor 4.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from fairplay.errors import SettingsError
 from fairplay.servers.hosting import words_of
@@ -24,6 +25,9 @@ class VllmSettings:
         gpu_memory_utilization: Share of a GPU's memory for weights and cache together, above 0 and at most 1.
     """
 
+    ELSEWHERE: ClassVar[Mapping[str, str]] = {
+        "data_parallel_size": "engines side by side are workers: set cluster.address=local and cluster.num_workers"
+    }
     tensor_parallel_size: int = 1
     gpu_memory_utilization: float = 0.9
 

@@ -183,14 +183,22 @@ def _kept(settings_type: Any, document: Mapping[str, Any], prefix: str, faults: 
     for key, value in document.items():
         name = f"{prefix}{key}"
         if key not in known:
-            hint = nearest_hint(str(key), known)
-            faults.append((name, "unknown setting", hint.replace("`", f"`{prefix}", 1) if "`" in hint else hint))
+            faults.append((name, "unknown setting", _hint(settings_type, str(key), prefix)))
         elif isinstance(value, bool) and known[key] in (int, float):
             faults.append((name, f"must be a number, is {given(value)}", ""))
             kept[key] = _UNUSABLE
         else:
             kept[key] = _inner(known[key], value, name, faults)
     return kept
+
+
+def _hint(settings_type: Any, key: str, prefix: str) -> str:
+    """What is meant by a key that is not known; `ELSEWHERE` of a settings class names what is set by other keys."""
+    elsewhere: Mapping[str, str] = getattr(settings_type, "ELSEWHERE", {})
+    if key in elsewhere:
+        return elsewhere[key]
+    hint = nearest_hint(key, _inner_types(settings_type))
+    return hint.replace("`", f"`{prefix}", 1) if "`" in hint else hint
 
 
 def _inner(hint: Any, value: Any, name: str, faults: list[_Fault]) -> Any:
