@@ -42,11 +42,13 @@ def test_it_tells_the_win_rate_and_the_account(command, capsys, tmp_path):
     assert official["win_rate"] == pytest.approx(66.82, abs=0.01)
 
 
-def test_a_server_that_is_gone_is_exit_code_5(command, capsys):
+def test_a_server_that_is_gone_is_exit_code_5(command, capsys, tmp_path):
     with fault_server() as server:
         line = command(server, "--protocol", "pair", "--set=judge.server.max_attempts=1")
     assert run(line) == 5
-    assert "20 requests in a row failed" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "20 requests in a row failed" in told
+    assert f"what was answered is kept in {tmp_path / 'out' / 'replies.sqlite'}" in told
 
 
 def test_a_missing_key_is_exit_code_2_and_names_the_variable(command, capsys, monkeypatch):

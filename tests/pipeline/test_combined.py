@@ -23,6 +23,11 @@ def test_a_runs_checkpoints_are_mixed_averaged_and_extrapolated(finished, tmp_pa
     assert sum(weights_of(finished, "nash")) == pytest.approx(1.0)
     with pytest.raises(SettingsError, match="uniform, nash"):
         weights_of(finished, "best")
+    results = finished / "results.json"
+    document = json.loads(results.read_text())
+    document["checkpoints"]["nash"] = [6e-8, 0.25, 0.74999994]
+    results.write_text(json.dumps(document))
+    assert weights_of(finished, "nash") == [0.0, pytest.approx(0.25), pytest.approx(0.75)]
     assert fairplay(["combine", "--run", str(finished), "--mixture", "--out", str(tmp_path / "m")]) == 0
     assert [member.weight for member in read_mixture(str(tmp_path / "m"))] == [0.5, 0.5]
     average = ["combine", "--run", str(finished), "--out", str(tmp_path / "average"), "--format", "json"]

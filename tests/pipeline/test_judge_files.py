@@ -11,6 +11,7 @@ from fairplay.evaluation.alpaca_eval.reading import read_annotations
 from fairplay.evaluation.protocols.orders import official_switch
 from fairplay.oracles.kinds.llm_judge import LlmJudgeSettings
 from fairplay.pipeline.judge_files import JudgeFilesSettings, Task, estimate_files, judge_files
+from fairplay.pipeline.judge_sides import read_side
 from fairplay.pipeline.single_stages import rank_file
 from fairplay.servers.settings import ServerSettings
 from fairplay.storage.settings_file import build_settings
@@ -174,6 +175,18 @@ def test_the_chosen_response_of_pairs_can_be_the_opponent(tmp_path):
     first = [parts_of(body["messages"][-1]["content"])[0] for body in server.bodies]
     assert {"a good answer", "an even better answer"} == set(first)  # the order is drawn
     assert document["comparison"]["opponent"] == "pairs::chosen"
+
+
+def test_one_response_a_row_is_read_under_its_own_name(tmp_path):
+    def written(name, key, text):
+        path = tmp_path / name
+        rows = [{"id": f"p{i}", "prompt": f"Say {i}.", key: f"{text} {i}"} for i in range(3)]
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        return str(path)
+
+    sides = [read_side(written(f"{key}.jsonl", key, "red")) for key in ("response", "output")]
+    assert sides[0].groups == sides[1].groups
+    assert [group.responses[0].text for group in sides[0].groups] == ["red 0", "red 1", "red 2"]
 
 
 def test_arena_hard_plays_both_games_and_reports_at_equal_style(tmp_path, sides):

@@ -14,6 +14,7 @@ from fairplay.models.settings import ModelSettings
 from fairplay.pipeline.context import CHECKPOINT
 from fairplay.pipeline.results import RESULTS_NAME, read_results
 from fairplay.pipeline.settings import RunSettings
+from fairplay.reports.checkpoint_table import NO_WEIGHT
 from fairplay.storage.run_directory import SETTINGS_NAME
 from fairplay.storage.settings_file import build_settings, read_yaml
 
@@ -59,7 +60,8 @@ def weights_of(run: Path, kind: str) -> list[float]:
     game = read_results(run / RESULTS_NAME, ("run",))["checkpoints"]
     if not game:
         raise SettingsError(f"{run}: its checkpoints did not play each other", hint="set evaluation.all_checkpoints")
-    return [float(weight) for weight in game["nash"]]
+    kept = [float(weight) if weight > NO_WEIGHT else 0.0 for weight in game["nash"]]
+    return [weight / sum(kept) for weight in kept]
 
 
 def combine(

@@ -36,7 +36,8 @@ def read_side(source: str) -> JudgedSide:
     """The responses of one side.
 
     Args:
-        source: `FILE` or `FILE::COLUMN`; `::chosen` takes the chosen responses of preference pairs.
+        source: `FILE` or `FILE::COLUMN`, by default the column `responses`, `response` or `output`, which is there;
+            `::chosen` takes the chosen responses of preference pairs.
 
     Raises:
         DataError: If there is no such file, or it holds no responses.
@@ -58,8 +59,13 @@ def read_side(source: str) -> JudgedSide:
         lines = read_lines(path)
         if all("responses" in line.columns for line in lines):
             return JudgedSide(tuple(group_of_line(line) for line in lines))
-    responses = read_responses(path, column=column or "output")
+    responses = read_responses(path, column=column or _column(path))
     return JudgedSide(responses.items, count_reasons(responses.dropped))
+
+
+def _column(path: Path) -> str:
+    first = next(read_rows(path), None)
+    return "response" if isinstance(first, Row) and "response" in first.columns else "output"
 
 
 def side_name(source: str) -> str:

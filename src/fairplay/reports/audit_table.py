@@ -32,8 +32,11 @@ _MEANINGS = {
         "Length correlation",
         "of win rate and length within a prompt; above 0 the oracle likes long responses",
     ),
-    "tie_rate": ("Ties", "pairs that it can’t tell apart"),
-    "duplicate_rate": ("Duplicates", "pairs of the very same text; high means a policy with little variety"),
+    "tie_rate": ("Ties", "pairs of different texts that it finds exactly equal"),
+    "duplicate_rate": (
+        "Duplicates",
+        "pairs of the very same text, which no oracle is asked about and no tie counts; high means little variety",
+    ),
     "truncated_share": ("Cut by the oracle", "responses that it read only in part"),
     "prompt_truncated_share": ("Prompts cut by the oracle", "that it read only in part"),
     "mean_margin": ("Mean margin", "how decided it is: 0 is a coin, 100 % is certain"),

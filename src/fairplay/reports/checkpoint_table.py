@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from fairplay.records import CheckpointGame
 from fairplay.reports.wording import NOT_DEFINED, bounds, number, percent, percent_interval
 
-_NO_WEIGHT = 0.0005  # shown as 0.0 %
+NO_WEIGHT = 0.0005
+"""A share of the mixture that is none: what the solver leaves behind, shown as 0.0 %."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +43,9 @@ def advice_sentences(game: CheckpointGame) -> tuple[str, ...]:
     advice = {
         "stop": f"Stop: {game.exploiter} beats {last} in {percent(0.5 + game.exploitability)} of the games, so "
         f"training goes backwards or in circles; use {_mixture(game)} instead.",
-        "no progress": f"No progress: {last} against {previous} is {against_previous}, which may be nothing. Stop, or "
-        "go on with more or other prompts.",
+        "no progress": f"No progress: {last} against {previous} is {against_previous}, which may be nothing. "
+        + ("No checkpoint surely beats it" if _mixture(game) == last else f"Use {_mixture(game)}, which none beats")
+        + "; to get further, go on with more or other prompts.",
         "go on": f"Go on: {last} beats {previous} ({against_previous}), and no checkpoint surely beats it.",
     }[game.advice]
     bound = (
@@ -57,7 +59,7 @@ def advice_sentences(game: CheckpointGame) -> tuple[str, ...]:
 
 def _mixture(game: CheckpointGame) -> str:
     """The checkpoints of the mixture that none of them beats, with their shares."""
-    shares = [(name, weight) for name, weight in zip(game.names, game.nash, strict=True) if weight > _NO_WEIGHT]
+    shares = [(name, weight) for name, weight in zip(game.names, game.nash, strict=True) if weight > NO_WEIGHT]
     if len(shares) == 1:
         return shares[0][0]
     return "a mixture of " + ", ".join(f"{name} ({percent(weight)})" for name, weight in shares)

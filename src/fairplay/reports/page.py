@@ -21,7 +21,15 @@ from fairplay.reports.figures import draw_results, draw_training
 from fairplay.reports.gate_table import canary_rows, mark_rows
 from fairplay.reports.samples import choose_samples, samples_json
 from fairplay.reports.strengths_table import strength_rows, strength_sentences
-from fairplay.reports.tables import comparison_rows, length_rows, sampling_sentences, stage_rows, totals, trust_rows
+from fairplay.reports.tables import (
+    comparison_rows,
+    length_rows,
+    sampling_sentences,
+    stage_rows,
+    totals,
+    trust_notes,
+    trust_rows,
+)
 from fairplay.reports.tiles import find_tiles
 from fairplay.storage.atomic import write_atomic
 
@@ -64,6 +72,7 @@ def render_page(contents: ReportContents) -> str:
         marks=mark_rows(contents.gates),
         comparisons=comparison_rows(contents),
         trust=trust_rows(contents),
+        notes=trust_notes(contents),
         lengths=length_rows(contents),
         checkpoints=[(game, checkpoint_rows(game), advice_sentences(game)) for game in contents.checkpoints],
         strengths=[(strength_rows(one), strength_sentences(one, contents.length_unit)) for one in contents.strengths],

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from fairplay.records import EvaluationResult, Interval
 from fairplay.reports.contents import Evaluation, HeldOutLengths, ReportContents
 from fairplay.reports.decision import OPPONENTS, Outcome, outcome_of
+from fairplay.reports.notes import GroupedNote, grouped_notes
 from fairplay.reports.wording import (
     NOT_DEFINED,
     bounds,
@@ -63,7 +64,6 @@ class TrustRow:
     sampling: str
     overlap: str
     dropped: str
-    notes: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,11 +132,21 @@ def trust_rows(contents: ReportContents) -> tuple[TrustRow, ...]:
             sampling=_sampling(evaluation.result),
             overlap=percent(evaluation.result.overlap),
             dropped=reasons(evaluation.result.dropped) or "none",
-            notes=evaluation.result.notes,
         )
         for entry in contents.iterations
         for evaluation in entry.evaluations
     )
+
+
+def trust_notes(contents: ReportContents) -> tuple[GroupedNote, ...]:
+    """What the comparisons say of themselves, one line a wording."""
+    compared = [
+        (f"iteration {entry.iteration} against {_opponent(one.result.opponent)}, by the {one.role}", one.result.notes)
+        for entry in contents.iterations
+        for one in entry.evaluations
+    ]
+    said = ((name, note) for name, notes in compared for note in notes)
+    return grouped_notes(said, num_comparisons=len(compared))
 
 
 def length_rows(contents: ReportContents) -> tuple[LengthRow, ...]:

@@ -266,5 +266,10 @@ class ChatClient:
             raise ServiceError(
                 f"{self.settings.base_url}: {HOPELESS} requests in a row failed, the last one {outcome.reason}"
                 f" ({outcome.detail})",
-                hint="what was answered is kept where `cache` is set; run the same again when the server is back",
+                hint=_back_hint(self.settings.cache),
             )
+
+
+def _back_hint(cache: str) -> str:
+    kept = f"what was answered is kept in {cache}" if cache else "nothing is kept, for `cache` is not set"
+    return f"is the server running, and `base_url` right? {kept}; run the same again when it is back"
