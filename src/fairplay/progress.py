@@ -1,15 +1,18 @@
-"""Progress of long work on stderr: a rich bar on a terminal, one plain line a tenth elsewhere.
+"""Progress of long work on stderr: a rich bar on a terminal, elsewhere a plain line now and then.
 
 Left out: results (stdout, printed by the command line). Floor 1.
 """
 
 import logging
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 logger = logging.getLogger(__name__)
 _hidden = False
+SECONDS_A_LINE = 20.0
+"""Between two plain lines; what takes less has none."""
 
 
 def hide_bars() -> None:
@@ -23,15 +26,30 @@ class Progress:
 
     def __init__(self, description: str, total: int) -> None:
         self.description, self.total, self.done = description, total, 0
-        self._told = 0
 
     def advance(self, units: int = 1) -> None:
         """Count `units` more as finished."""
         self.done += units
-        tenth = 10 * self.done // max(self.total, 1)
-        if tenth > self._told:
-            self._told = tenth
-            logger.debug("%s: %d of %d", self.description, self.done, self.total)
+
+
+class _Lines(Progress):
+    """Plain lines, with the time that is left at the pace so far."""
+
+    def __init__(self, description: str, total: int) -> None:
+        super().__init__(description, total)
+        self.began = self.told = time.monotonic()
+
+    def advance(self, units: int = 1) -> None:
+        super().advance(units)
+        now = time.monotonic()
+        if now - self.told >= SECONDS_A_LINE and self.done < self.total:
+            self.told = now
+            left = (now - self.began) * (self.total - self.done) / max(self.done, 1)
+            logger.info("%s: %d of %d, about %s left", self.description, self.done, self.total, _in_words(left))
+
+
+def _in_words(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
 
 
 class _Bar(Progress):
@@ -46,7 +64,7 @@ class _Bar(Progress):
         self.task = self.rich.add_task(description, total=total)
 
     def advance(self, units: int = 1) -> None:
-        self.done += units
+        super().advance(units)
         self.rich.advance(self.task, units)
 
 
@@ -62,7 +80,7 @@ def progress(description: str, total: int) -> Iterator[Progress]:
         The counter; call its `advance`.
     """
     if _hidden or not sys.stderr.isatty():
-        yield Progress(description, total)
+        yield Progress(description, total) if _hidden else _Lines(description, total)
         return
     bar = _Bar(description, total)
     with bar.rich:

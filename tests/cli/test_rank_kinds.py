@@ -78,3 +78,15 @@ def test_a_prompt_without_a_reference_answer_is_an_error_and_not_a_loss(tmp_path
     assert run(["rank", "--input", str(source), "--output", str(ranked), *settings]) == 3
     assert "prompt p2: no reference answer in" in capsys.readouterr().err
     assert not ranked.exists()
+
+
+def test_what_preferences_are_worth_is_told_in_words_with_units(tmp_path, capsys):
+    source, ranked = write(tmp_path / "in.jsonl", LINES), tmp_path / "ranked.jsonl"
+    own = ["--set", "oracle.kind=rule", "--set", "oracle.function=oracles.tiny:length_rule"]
+    assert run(["rank", "--input", str(source), "--output", str(ranked), *own]) == 0
+    told = capsys.readouterr().out
+    flips = next(line for line in told.splitlines() if line.startswith("Order flips"))
+    assert "0.0\N{NO-BREAK SPACE}%" in flips
+    assert "winner changes" in flips
+    assert "order flip rate" not in told
+    assert "order_flip_rate" not in told

@@ -44,6 +44,16 @@ def contents(run):
     return {str(folder.relative_to(run.path)): manifest.content for folder, manifest in run.manifests()}
 
 
+def test_a_resumed_run_says_since_when_its_stages_are_there(finished, caplog):
+    run, settings, _ = finished
+    with caplog.at_level("INFO", "fairplay.pipeline.loop"):
+        run_loop(settings, run, should_stop=never)
+    told = [record.getMessage() for record in caplog.records]
+    assert len(told) == 12
+    assert all("; kept from 20" in line for line in told)
+    assert not any("{" in line for line in told)
+
+
 def test_a_run_ends_with_results_and_a_report_for_every_iteration(finished):
     run, _, page = finished
     results = json.loads((run.path / "results.json").read_text())

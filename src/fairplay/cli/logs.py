@@ -6,7 +6,7 @@ Left out: results (stdout) and bars (`progress.py`). Floor 8.
 import logging
 from collections import Counter
 
-TOLD_BY_DEFAULT = ("fairplay.pipeline", "fairplay.starter")  # a line a stage; the bars tell the rest
+TOLD_BY_DEFAULT = ("fairplay.pipeline", "fairplay.starter", "fairplay.progress")  # a line a stage, and its progress
 NUM_ALIKE = 5
 
 

@@ -50,6 +50,15 @@ def _change(change: Mapping[str, Any]) -> str:
     return f"{value:+.1f} [{low:+.1f}, {high:+.1f}], p = {change['p_value_holm']:.3f}"
 
 
+def ranking_page(done: Mapping[str, Any]) -> None:
+    """What was compared, and what the preferences are worth: the report's own words."""
+    from fairplay.reports.audit_table import audit_rows
+
+    print_record({key: value for key, value in done.items() if key != "audit"})
+    rows = [(row.title, *row.values, row.meaning) for row in audit_rows([done["audit"]])]
+    print_table(("preferences", "", "what it means"), rows, title="")
+
+
 def accuracy_page(done: Mapping[str, Any]) -> None:
     """Accuracy of a policy on preference pairs, by each kind of margin."""
     print_record({"policy": done["policy"], "data": f"{done['data']}: {done['format']}", "left out": done["dropped"]})

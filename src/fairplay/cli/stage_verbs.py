@@ -14,7 +14,7 @@ import typer
 from fairplay.cli.loop_verbs import resumable
 from fairplay.cli.options import FORMAT, NPROC, SET, Format
 from fairplay.cli.printing import print_json, print_record
-from fairplay.cli.stage_pages import accuracy_page, comparison_page, training_page
+from fairplay.cli.stage_pages import accuracy_page, comparison_page, ranking_page, training_page
 from fairplay.cli.workers import are_wanted, run_workers
 from fairplay.cluster.executors import open_executor
 from fairplay.cluster.settings import ClusterSettings
@@ -146,7 +146,7 @@ def rank(
             should_stop=should_stop,
             executor=executor,
         )
-    _tell(done, output)
+    _tell(done, output, ranking_page)
 
 
 def select(

@@ -4,7 +4,8 @@ Left out: what the stages do, and the command line. Floor 7.
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from datetime import datetime
 from pathlib import Path
 
 from fairplay.cluster.executors import open_executor
@@ -27,8 +28,9 @@ from fairplay.pipeline.results import run_results, write_results
 from fairplay.pipeline.settings import RunSettings, run_identity, split_objective
 from fairplay.pipeline.stages import examples_stage, given_responses, preferences_stage, prompts_stage, responses_stage
 from fairplay.preferences.settings import GIVEN
+from fairplay.reports.wording import reasons
 from fairplay.storage.locking import lock
-from fairplay.storage.manifest import refuse_damage
+from fairplay.storage.manifest import Manifest, refuse_damage
 from fairplay.storage.run_directory import SETTINGS_NAME, RunDirectory
 from fairplay.storage.settings_file import build_settings, read_yaml, settings_document
 from fairplay.training.frozen import frozen_models
@@ -108,6 +110,7 @@ def run_loop(
     """
     check_settings(settings)
     account = run.path / WORKERS_NAME
+    before = run.finish_times()
     with (
         run.open(settings_document(settings), identity=run_identity),
         open_executor(settings.cluster, account) as executor,
@@ -119,16 +122,27 @@ def run_loop(
         for iteration in range(1, settings.num_iterations + 1):
             for stage in ITERATION_STAGES:
                 manifest = stage(context, iteration)
-                logger.info(
-                    "iteration %d %s: %d in, %d out, %s dropped, %.1f s",
-                    *(iteration, manifest.stage, manifest.num_in, manifest.num_out),
-                    *(manifest.dropped or "none", manifest.seconds),
-                )
+                _tell(run, manifest, before)
         if settings.evaluation.all_checkpoints:
             game_stage(context)
         benchmark_stages(context)
         write_results(run.path, run_results(context))
         return write_run_report(context)
+
+
+def _tell(run: RunDirectory, manifest: Manifest, before: Mapping[Path, int]) -> None:
+    """One line on a finished stage: how long it took, or since when it is there."""
+    folder = run.folder(manifest.iteration, manifest.stage)
+    finished = run.finish_times()[folder]
+    if finished == before.get(folder):
+        when = f"kept from {datetime.fromtimestamp(finished / 1e9).astimezone():%Y-%m-%d %H:%M}"
+    else:
+        when = f"{manifest.seconds:.1f} s"
+    logger.info(
+        "iteration %d %s: %d in, %d out, dropped: %s; %s",
+        *(manifest.iteration, manifest.stage, manifest.num_in, manifest.num_out),
+        *(reasons(manifest.dropped) or "none", when),
+    )
 
 
 def rewrite_report(folder: Path) -> Path:

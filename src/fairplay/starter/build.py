@@ -129,7 +129,10 @@ def _build_parts(
     _write_rows(starter.held_out_prompts, map(_prompt_row, held_out))
     _write_rows(starter.prompts, map(_prompt_row, training))
     _write_rows(starter.sft, map(_supervised_row, corpus))
-    logger.info("%s: training a tiny policy, %d steps", starter.folder, settings.policy.max_steps)
+    logger.info(
+        "%s: training a tiny policy, %d steps (the world is ready in one to three minutes)",
+        *(starter.folder, settings.policy.max_steps),
+    )
     supervised = train_policy(
         starter.policy, corpus, settings.policy, work=work / "sft", seed=seed, should_stop=should_stop
     )

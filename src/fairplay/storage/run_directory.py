@@ -191,6 +191,10 @@ class RunDirectory:
         found = [(folder, read_manifest(folder)) for folder in folders if not _is_copied(folder)]
         return sorted(found, key=lambda item: (item[1].iteration, item[1].stage))
 
+    def finish_times(self) -> dict[Path, int]:
+        """Folder of each finished stage -> when it was finished, in nanoseconds; a fork keeps the times."""
+        return {path.parent: path.stat().st_mtime_ns for path in self.path.glob(_MANIFESTS)}
+
     def check_started(self) -> None:
         """Refuse a folder that holds no run.
 
