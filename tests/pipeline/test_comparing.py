@@ -10,6 +10,7 @@ from fairplay.cli.main import run
 from fairplay.errors import DataError, SettingsError
 from fairplay.evaluation.differences import accuracy_difference, verdict_difference
 from fairplay.evaluation.paired_tests import holm
+from fairplay.evaluation.verdict_work import VerdictWork
 from fairplay.oracles.kinds.rule import RuleSettings
 from fairplay.pipeline.comparing import CompareSettings, compare
 from fairplay.pipeline.margins import PairMargin
@@ -56,6 +57,20 @@ def evaluated(tmp_path_factory):
     other = ComparisonSettings(judge=RuleSettings(function="pipeline.rules:refusal_rule"), num_bootstrap=200)
     made["other judge"] = str(evaluate_sides(Task(side("one", ["a"]), opponent), other, folder / "judge-out")[1])
     return made
+
+
+def test_the_judge_is_loaded_once_for_the_game_and_its_canaries(tmp_path, monkeypatch):
+    loaded = []
+    start = VerdictWork.start
+    monkeypatch.setattr(VerdictWork, "start", lambda work: loaded.append(work) or start(work))
+    paths = []
+    for name, texts in (("one", ["a", "b b"]), ("other", ["a a", "b"])):
+        paths.append(tmp_path / f"{name}.json")
+        paths[-1].write_text(json.dumps([{"instruction": f"{i}?", "output": text} for i, text in enumerate(texts)]))
+    settings = ComparisonSettings(judge=JUDGE, num_bootstrap=200, canaries=("empty", "dot"))
+    done, _ = evaluate_sides(Task(*map(str, paths)), settings, tmp_path / "out")
+    assert [canary["num_prompts"] for canary in done["gates"]["canaries"]] == [2, 2]
+    assert loaded == [VerdictWork(JUDGE)]
 
 
 def test_the_difference_is_paired_antisymmetric_and_narrower_than_two_intervals_apart():

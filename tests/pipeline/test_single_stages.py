@@ -304,7 +304,7 @@ def test_a_stopped_judging_says_how_to_resume_and_asks_for_no_verdict_twice(rule
     write(tmp_path / "other.jsonl", [row(i, responses=["other" if i not in (40, 100) else "no"]) for i in range(150)])
     monkeypatch.setattr("sys.argv", ["fairplay", *arguments])
     assert run(arguments) == 75
-    assert "after 64 of 149 items; they are kept\nresume with: fairplay evaluate" in capsys.readouterr().err
+    assert "after 64 of 159 items; they are kept\nresume with: fairplay evaluate" in capsys.readouterr().err
     assert len(calls(folder)) == 64 * 2
     (folder / "stop_at").unlink()
     assert run([*arguments, "--format", "json"]) == 0

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fairplay.evaluation.canaries import Canary, canary_groups, canary_result
-from fairplay.evaluation.judging import judge_games
+from fairplay.evaluation.judging import Judged, judge_games
 from fairplay.evaluation.protocols.grade_canaries import GradedCanary
 from fairplay.evaluation.settings import SECOND_SAMPLE
 from fairplay.oracles.contract import PreferenceOracle
@@ -65,10 +65,33 @@ def play_canaries(
         seed: Seed of the run.
         num_bootstrap: Resamples of the prompts behind each interval.
     """
+    games = judge_games(judge, canary_sides(canaries, opponent, second_sample))
+    return keep_canaries(canaries, games, folder=folder, seed=seed, num_bootstrap=num_bootstrap)
+
+
+def canary_sides(
+    canaries: Sequence[str], opponent: Sequence[ResponseGroup], second_sample: Sequence[ResponseGroup]
+) -> list[tuple[Sequence[ResponseGroup], Sequence[ResponseGroup]]]:
+    """The two sides of each canary's game, for `judge_games`; see `play_canaries`."""
+    return [
+        (second_sample if canary == SECOND_SAMPLE else canary_groups(canary, opponent), opponent) for canary in canaries
+    ]
+
+
+def keep_canaries(
+    canaries: Sequence[str], games: Sequence[Judged], *, folder: Path, seed: int, num_bootstrap: int
+) -> CanaryGames:
+    """Keep the verdicts on every canary, and what they say of the judge; see `play_canaries`.
+
+    Args:
+        canaries: Their names.
+        games: What the judge said to `canary_sides`, by canary.
+        folder: Where the verdicts go.
+        seed: Seed of the run.
+        num_bootstrap: Resamples of the prompts behind each interval.
+    """
     found: list[Canary] = []
     dropped: list[Dropped] = []
-    policies = [second_sample if canary == SECOND_SAMPLE else canary_groups(canary, opponent) for canary in canaries]
-    games = judge_games(judge, [(policy, opponent) for policy in policies])
     for canary, judged in zip(canaries, games, strict=True):
         write_records(canary_path(folder, canary), list(judged.judgements), Judgement)
         found.append(canary_result(canary, judged, seed=seed, num_bootstrap=num_bootstrap))

@@ -17,20 +17,19 @@ from fairplay.data.reading import read_prompts
 from fairplay.errors import DataError, SettingsError
 from fairplay.evaluation.committed_judge import CommittedJudge
 from fairplay.evaluation.injection import scan_responses
-from fairplay.evaluation.judging import judge_groups
+from fairplay.evaluation.judging import judge_games
 from fairplay.evaluation.settings import CANARIES, MIN_BOOTSTRAP, SECOND_SAMPLE, check_canaries, check_judge
 from fairplay.evaluation.verdict_work import VerdictWork
 from fairplay.evaluation.win_rates import evaluate_judgements
 from fairplay.generation.settings import GenerationSettings
 from fairplay.models.settings import ModelSettings
-from fairplay.oracles.contract import PreferenceOracle
 from fairplay.oracles.settings import OracleSettings
 from fairplay.oracles.table import oracle_identity
 from fairplay.pipeline.canary_games import (
     ONE_RESPONSE,
-    CanaryGames,
+    canary_sides,
     first_responses,
-    play_canaries,
+    keep_canaries,
     second_responses,
     tell_alarms,
 )
@@ -184,13 +183,17 @@ def _fill(
         num_at_once=_SHARE,
         should_stop=should_stop,
     )
-    judged = judge_groups(judge, ours.groups, theirs.groups)
+    first = first_responses(theirs.groups, settings.num_canary_prompts)
+    canaries, second = _canaries(folder, task, settings, first, theirs, responding)
+    sides = [(ours.groups, theirs.groups), *canary_sides(canaries, first, second)]
+    judged, *tried = judge_games(judge, sides)  # in one, for which the judge is loaded once
     missing = not_judged(judged, ours, theirs, num_samples=settings.generation.num_responses)
     if not judged.judgements:
         raise DataError(f"{task.policy} and {task.opponent}: nothing judged ({count_reasons(missing)})")
     write_records(folder / JUDGEMENTS_NAME, list(judged.judgements), Judgement)
-    games = _canaries(folder, task, settings, judge, theirs, responding)
     seed = stable_seed(task.seed, "bootstrap")
+    games = keep_canaries(canaries, tried, folder=folder, seed=seed, num_bootstrap=settings.num_bootstrap)
+    tell_alarms(games.canaries)
     result = evaluate_judgements(
         judged.judgements,
         policy=POLICY,
@@ -229,29 +232,19 @@ def _canaries(
     folder: Path,
     task: Task,
     settings: ComparisonSettings,
-    judge: PreferenceOracle,
+    first: Sequence[ResponseGroup],
     opponent: Side,
     responding: Responding,
-) -> CanaryGames:
-    first = first_responses(opponent.groups, settings.num_canary_prompts)
-    second: Sequence[ResponseGroup] = ()
+) -> tuple[list[str], Sequence[ResponseGroup]]:
+    """Names of the canaries that can be played on these responses of the opponent, and its second sample."""
     wanted = list(settings.canaries)
-    if SECOND_SAMPLE in wanted:
-        second = _second_sample(folder, task, first, opponent, responding)
-        if not second:
-            wanted.remove(SECOND_SAMPLE)
-            logger.info("canaries: no second sample of %s: %s", task.opponent, ONE_RESPONSE)
-    games = play_canaries(
-        judge,
-        wanted,
-        first,
-        second,
-        folder=folder,
-        seed=stable_seed(task.seed, "bootstrap"),
-        num_bootstrap=settings.num_bootstrap,
-    )
-    tell_alarms(games.canaries)
-    return games
+    if SECOND_SAMPLE not in wanted:
+        return wanted, ()
+    second = _second_sample(folder, task, first, opponent, responding)
+    if not second:
+        wanted.remove(SECOND_SAMPLE)
+        logger.info("canaries: no second sample of %s: %s", task.opponent, ONE_RESPONSE)
+    return wanted, second
 
 
 def _second_sample(
