@@ -6,6 +6,8 @@ import torch
 from torch.overrides import TorchFunctionMode
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
+from fairplay.models.loading import keep_caps
+
 COMMON = {
     "vocab_size": 384,
     "pad_token_id": 0,
@@ -98,6 +100,7 @@ def make(name: str, *, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
             model = AutoModelForCausalLM.from_config(config, dtype=dtype, attn_implementation="eager")
         for parameter in model.parameters():
             parameter.data += 0.1 * torch.randn_like(parameter)
+    keep_caps(model)
     return model.eval()
 
 

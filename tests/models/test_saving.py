@@ -47,6 +47,15 @@ def test_a_saved_folder_loads_with_plain_transformers(family, tmp_path):
     assert not {name for name in names if name.endswith((".bin", ".pt", ".pkl"))}
 
 
+def test_capped_scores_are_capped_in_a_loaded_model_and_change_what_it_says(tmp_path):
+    original = policy("gemma2")
+    for cap in (0.05, 50.0):
+        original.model.config.attn_logit_softcapping = cap
+        save_policy(original, tmp_path / str(cap))
+    capped, plain = (load_policy(str(tmp_path / cap), CPU).model for cap in ("0.05", "50.0"))
+    assert (logps(capped) - logps(plain)).abs().max() > 1e-3
+
+
 def test_saving_what_was_loaded_gives_the_same_bytes_wherever_it_lay(tmp_path):
     save_policy(policy(), tmp_path / "first")
     save_policy(load_policy(str(tmp_path / "first"), CPU), tmp_path / "elsewhere" / "second")

@@ -76,9 +76,9 @@ def on_gpu(monkeypatch):
     monkeypatch.setitem(attention.PREPARE, "cpu", varlen_runs)
     _, options = varlen._torch_function()
     monkeypatch.setattr(varlen, "_torch_function", lambda: (as_in_torch, options))
-    process = modeling_flash_attention_utils._lazy_define_process_function(slow)
-    found = ((None, slow, None, None, None), (process, None))
-    monkeypatch.setattr(modeling_flash_attention_utils, "lazy_import_flash_attention", lambda *args, **kwargs: found)
+    flash = modeling_flash_attention_utils
+    monkeypatch.setattr(flash, "_lazy_imports", lambda *args, **kwargs: (None, slow, None, None, None))
+    monkeypatch.setattr(flash, "_loaded_implementation", None)
     monkeypatch.setattr(utils, "is_flash_attn_3_available", lambda: True)
 
 

@@ -153,6 +153,7 @@ def load_model(source: str, settings: ModelSettings, *, adapter: AdapterSettings
     except (OSError, ValueError, KeyError) as error:
         raise _not_loaded(source, "model", error) from error
     keep_packing(model)
+    keep_caps(model)
     try:
         model = model if extra else model.to(resolve_device(settings))
     except torch.OutOfMemoryError as error:
@@ -181,6 +182,16 @@ def _from_pretrained(source: str, settings: ModelSettings, attention: str, extra
             raise
         logger.info("%s has no sdpa attention (Gemma 2 caps its scores); eager is used", source)
         return _from_pretrained(source, settings, "eager", extra)
+
+
+def keep_caps(model: "PreTrainedModel") -> None:
+    """Attention takes `eager` where scores are capped and sdpa, which knows no caps, would leave them as they are.
+
+    Some versions of transformers refuse sdpa for such models (Gemma 2), others, 5.17 among them, say nothing.
+    """
+    config = model.config.get_text_config()
+    if config._attn_implementation == "sdpa" and getattr(config, "attn_logit_softcapping", None) is not None:
+        model.set_attn_implementation("eager")
 
 
 def load_policy(source: str, settings: ModelSettings, *, adapter: AdapterSettings | None = None) -> Policy:

@@ -20,7 +20,7 @@ from torch import Tensor
 from transformers import AutoModel
 
 from fairplay.errors import DataError
-from fairplay.models.loading import load_tokenizer
+from fairplay.models.loading import keep_caps, load_tokenizer
 from fairplay.oracles.facts import read_facts
 from fairplay.oracles.source import Source
 
@@ -78,6 +78,7 @@ def read_embedding_folder(source: Source, *, dtype: str) -> EmbeddingFolder:
         raise DataError(f"{source.place}: no general preference model could be loaded: {told}") from error
     if info["missing_keys"]:
         raise DataError(f"{source.place}: the backbone has no {sorted(info['missing_keys'])[0]}")
+    keep_caps(body)
     value, prompt = heads.get(_VALUE), heads.get(_PROMPT)
     if value is None:
         raise DataError(f"{source.place}: no {_VALUE}", hint=f"it lies in {HEAD_FILE}, or among the backbone's weights")

@@ -13,7 +13,7 @@ import transformers
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from fairplay.errors import DataError, ResourceError
-from fairplay.models.loading import configure_threads, load_tokenizer, resolve_device
+from fairplay.models.loading import configure_threads, keep_caps, load_tokenizer, resolve_device
 from fairplay.models.settings import ModelSettings
 from fairplay.oracles.armo import ARCHITECTURE, ArmoRewardModel
 from fairplay.oracles.facts import read_facts
@@ -99,6 +99,7 @@ def _load_model(settings: RewardModelSettings, revision: str) -> Any:
             f"{source}: has {sorted(info['unexpected_keys'])[0]}, which is no part of {ARCHITECTURE} as published",
             hint="score the responses where its own code runs, and read the scores with `kind: recorded`",
         )
+    keep_caps(model)
     return model
 
 

@@ -16,7 +16,7 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, Deberta
 
 from fairplay.errors import DataError
 from fairplay.lookup import lookup
-from fairplay.models.loading import check_source, load_policy, load_tokenizer, resolve_device
+from fairplay.models.loading import check_source, keep_caps, load_policy, load_tokenizer, resolve_device
 from fairplay.models.probe import choose_layout
 from fairplay.models.settings import ModelSettings
 from fairplay.models.token_logps import score_rows
@@ -70,6 +70,7 @@ def _reward_model(source: str, settings: OracleTrainingSettings, seed: int) -> T
             f"{source}: no sequence classifier could be made of it: {str(error).splitlines()[0]}",
             hint="name a language model, an encoder, or a reward model with one label",
         ) from error
+    keep_caps(model)
     oracle = RewardModelOracle(
         RewardClassifier(model.to(resolve_device(ModelSettings())), tokenizer, (1.0,), temperature=1.0),
         name=f"reward_model:{Path(source).name}",
