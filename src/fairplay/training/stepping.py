@@ -88,15 +88,7 @@ class Learner:
         return replace(self, data=replace(self.data, reference=reference))
 
     def accumulate(self, step: Step, *, number: int, epoch: int, state: State, window: MetricWindow) -> StepOutcome:
-        """Add the gradient of the step's loss to the parameters.
-
-        Args:
-            step: Micro-batches of indices.
-            number: Number of the step, from 0.
-            epoch: Number of the pass over the data, from 0.
-            state: The objective's state from the last step.
-            window: Metrics to count the step in.
-        """
+        """Add the gradient of the step's loss to the parameters; see `learning.Learns`."""
         examples = [self.data.examples[index] for index in chain(*step)]
         rows: tuple[EncodedExample, ...] = ()
         if "anchors" in self.objective.needs:
