@@ -49,7 +49,7 @@ def test_a_branch_that_moves_changes_the_digest(hub):
 
 
 def test_a_hub_id_that_is_not_in_the_cache_is_told_in_one_line(hub):
-    with pytest.raises(ServiceError, match="owner/other: not in the cache"):
+    with pytest.raises(ServiceError, match="owner/other: no such folder, not in the cache"):
         Source("owner/other").digest()
 
 
