@@ -93,7 +93,7 @@ def test_one_prompt_is_defined_and_said_to_be_few():
     found = evaluated([Judgement("a", 0, 0.9, 0.7, 30, 10)])
     assert (found.win_rate.value, found.lc_win_rate.value) == (pytest.approx(0.8), pytest.approx(0.8))
     assert found.win_rate.low < 0.4
-    assert "There are only 1 prompts: the intervals are rough." in found.notes
+    assert "Only 1 prompt: the intervals are rough." in found.notes
 
 
 def test_an_evaluation_without_near_lengths_says_that_it_extrapolates():

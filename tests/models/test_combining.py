@@ -56,7 +56,7 @@ def test_what_can_not_be_combined_is_named(tmp_path):
     assert not (tmp_path / "out").exists()
     with pytest.raises(SettingsError, match="add up to 1"):
         combine_policies([one, one], [0.5, 0.4], tmp_path / "out", CPU)
-    with pytest.raises(SettingsError, match="1 weights for 2 models"):
+    with pytest.raises(SettingsError, match="1 weight for 2 models"):
         combine_policies([one, one], [1.0], tmp_path / "out", CPU)
     with pytest.raises(SettingsError, match="at least 2"):
         combine_policies([one], [1.0], tmp_path / "out", CPU)

@@ -51,7 +51,7 @@ def test_a_runs_checkpoints_are_mixed_averaged_and_extrapolated(finished, tmp_pa
         (["a", "--run", "b"], "name models"),
         (["a", "b", "c", "--extrapolate", "0.3"], "two models"),
         (["a", "b", "--weights", "x,y"], "not a list of numbers"),
-        (["a", "b", "--weights", "1"], "1 weights for 2 models"),
+        (["a", "b", "--weights", "1"], "1 weight for 2 models"),
     ],
 )
 def test_arguments_that_make_no_policy_are_refused(arguments, told, tmp_path, capsys):

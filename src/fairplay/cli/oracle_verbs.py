@@ -13,6 +13,7 @@ from fairplay.cli.loop_verbs import resumable
 from fairplay.cli.options import FORMAT, SET, Format
 from fairplay.cli.printing import print_json, print_record, print_table, rate
 from fairplay.pipeline.signals import stop_on_signals
+from fairplay.wording import plural
 
 
 def register(app: typer.Typer) -> None:
@@ -59,7 +60,8 @@ def oracle_page(done: Mapping[str, Any]) -> None:
             f"{data['num_held_out']} held out",
             "left out": data["dropped"],
             "read only in part": training["num_truncated"],
-            "loss": f"{training['first_loss']:.4g} -> {training['last_loss']:.4g} in {training['steps']} steps",
+            "loss": f"{training['first_loss']:.4g} -> {training['last_loss']:.4g} in "
+            + plural(training["steps"], "step"),
             "held-out accuracy": rate(measured["accuracy"], measured["accuracy_ci"]),
             **measured["order"],
         }

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from fairplay.cli.printing import print_record, print_table, rate
+from fairplay.wording import plural
 
 MARGIN_WORDS: Mapping[str, str] = {
     "logps": "log-prob",
@@ -29,7 +30,8 @@ def training_page(done: Mapping[str, Any]) -> None:
             "left out in reading": data["dropped"],
             "left out in training": training["dropped"],
             "objective": " ".join(f"{key}={value}" for key, value in done["objective"].items()),
-            "loss": f"{training['first_loss']:.4g} -> {training['last_loss']:.4g} in {training['steps']} steps",
+            "loss": f"{training['first_loss']:.4g} -> {training['last_loss']:.4g} in "
+            + plural(training["steps"], "step"),
             "model": done["model"],
         }
     )
@@ -41,7 +43,8 @@ def training_page(done: Mapping[str, Any]) -> None:
         for kind, words in MARGIN_WORDS.items()
         for held in [held_out[kind]]
     ]
-    title = f"\nheld-out pairs that the policy orders as the annotator did ({held_out['num_pairs']} pairs; p by Holm)"
+    number = plural(held_out["num_pairs"], "pair")
+    title = f"\nheld-out pairs that the policy orders as the annotator did ({number}; p by Holm)"
     print_table(("by", "before", "after", "change in points"), rows, title=title)
 
 

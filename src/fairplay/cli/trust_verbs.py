@@ -65,7 +65,8 @@ def verify(
         rows = [("agrees" if one["agrees"] else "DIFFERS", one["what"], one["told"]) for one in done["checks"]]
         print_table(("", "what", ""), rows)
         wrong = sum(not one["agrees"] for one in done["checks"])
-        print(f"{len(rows) - wrong} of {len(rows)} checks agree" + (f", {wrong} do not" if wrong else ""))
+        differ = f", {wrong} {'does' if wrong == 1 else 'do'} not" if wrong else ""
+        print(f"{len(rows) - wrong} of {len(rows)} checks agree{differ}")
     if not done["agrees"]:
         raise typer.Exit(DataError.exit_code)
 

@@ -4,6 +4,7 @@ Left out: the numbers themselves (`win_rates`), a report's banners (`reports/`).
 """
 
 from fairplay.records import ComparisonStatistics, EvaluationResult, Interval
+from fairplay.wording import plural
 
 FEW_PROMPTS = 30
 SMALL_OVERLAP = 0.1
@@ -37,7 +38,7 @@ def _dropped_notes(num_dropped: int, num_judged: int) -> list[str]:
 def _size_notes(result: EvaluationResult, statistics: ComparisonStatistics) -> list[str]:
     notes = []
     if result.num_prompts < FEW_PROMPTS:
-        notes.append(f"There are only {result.num_prompts} prompts: the intervals are rough.")
+        notes.append(f"Only {plural(result.num_prompts, 'prompt')}: the intervals are rough.")
     gap, rate = statistics.minimum_detectable_gap, result.win_rate
     if rate.low <= 0.5 <= rate.high and result.num_prompts > 1:
         notes.append(

@@ -17,6 +17,7 @@ from fairplay.records import Dropped, Prompt, Response, ResponseGroup
 from fairplay.seeds import stable_seed
 from fairplay.storage.atomic import write_atomic
 from fairplay.storage.digests import content_digest
+from fairplay.wording import plural
 
 MIXTURE_NAME = "mixture.json"
 SCHEMA_VERSION = 1
@@ -45,7 +46,7 @@ def write_mixture(models: Sequence[str], weights: Sequence[float], folder: Path)
         DataError: If a member is not there.
     """
     if len(weights) != len(models):
-        raise SettingsError(f"{len(weights)} weights for {len(models)} models")
+        raise SettingsError(f"{plural(len(weights), 'weight')} for {plural(len(models), 'model')}")
     if not all(isfinite(weight) and weight >= 0 for weight in weights) or abs(sum(weights) - 1) > 1e-6:
         raise SettingsError(f"weights {list(weights)}: shares are 0 or more and add up to 1")
     members = [

@@ -13,6 +13,7 @@ from fairplay.errors import DataError, SettingsError
 from fairplay.models.loading import Policy, load_policy
 from fairplay.models.saving import save_policy
 from fairplay.models.settings import ModelSettings
+from fairplay.wording import plural
 
 
 def extrapolation(alpha: float) -> tuple[float, float]:
@@ -40,7 +41,7 @@ def check_weights(weights: Sequence[float], num_models: int) -> None:
     if num_models < 2:
         raise SettingsError(f"{num_models} model: combining takes at least 2")
     if len(weights) != num_models:
-        raise SettingsError(f"{len(weights)} weights for {num_models} models")
+        raise SettingsError(f"{plural(len(weights), 'weight')} for {plural(num_models, 'model')}")
     if not all(map(isfinite, weights)) or abs(sum(weights) - 1) > 1e-6:
         raise SettingsError(f"weights {', '.join(f'{weight:g}' for weight in weights)} do not add up to 1")
 

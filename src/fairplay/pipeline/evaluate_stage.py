@@ -26,6 +26,7 @@ from fairplay.storage.run_directory import Stage, StageOutcome
 from fairplay.storage.settings_file import settings_document
 from fairplay.storage.shards import read_dropped, read_parts
 from fairplay.storage.tables import read_records, write_records
+from fairplay.wording import plural
 
 RESPONSES_FOLDER = "responses"
 KEPT_FOLDER = ".verdicts"
@@ -40,7 +41,8 @@ def held_out_prompts(context: RunContext) -> list[Prompt]:
     number = settings.evaluation.num_prompts or len(ordered)
     if number > len(ordered):
         raise DataError(
-            f"{settings.evaluation.prompts}: {len(ordered)} prompts, evaluation.num_prompts asks for {number}",
+            f"{settings.evaluation.prompts}: {plural(len(ordered), 'prompt')}, "
+            f"evaluation.num_prompts asks for {number}",
             hint="lower evaluation.num_prompts, or set it to 0 for all of them",
         )
     return ordered[:number]

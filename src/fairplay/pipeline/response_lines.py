@@ -20,6 +20,7 @@ from fairplay.data.text import check_prompt, prompt_of, text_of
 from fairplay.errors import DataError
 from fairplay.records import FinishReason, PreferenceGroup, Prompt, Response, ResponseGroup
 from fairplay.storage.atomic import write_atomic
+from fairplay.wording import plural
 
 FINISH_REASONS: tuple[str, ...] = typing.get_args(FinishReason)
 _LIMIT = 2**63  # what a table's integer column holds
@@ -197,7 +198,7 @@ def _column(
     if not isinstance(values, list):
         raise line.fault(f"`{name}` must be a list with one entry a response, not {_told(values)}")
     if len(values) != len(default):
-        raise line.fault(f"{len(values)} `{name}` for {len(default)} responses")
+        raise line.fault(f"{len(values)} `{name}` for {plural(len(default), 'response')}")
     if values is not default:
         for place, value in enumerate(values):
             if not is_right(value):

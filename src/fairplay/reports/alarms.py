@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from fairplay.reports.contents import PolicyMarks, ReportContents
-from fairplay.reports.wording import percent, plural
+from fairplay.reports.wording import percent
+from fairplay.wording import plural
 
 MAX_SEEN = 0.05
 """Share of held-out prompts that were trained on, or nearly, above which it is an alarm; any share is a warning."""

@@ -10,7 +10,8 @@ from fairplay.records import EvaluationResult
 from fairplay.reports.alarms import Banner, gate_banners
 from fairplay.reports.contents import IterationContents, ReportContents
 from fairplay.reports.decision import headline_result, opponent_words
-from fairplay.reports.wording import is_defined, number, percent, plural, points, reasons
+from fairplay.reports.wording import is_defined, number, percent, points, reasons
+from fairplay.wording import plural
 
 MIN_OVERLAP = 0.10
 """Share of prompts with like lengths below which a length-controlled win rate extrapolates."""

@@ -8,7 +8,8 @@ from typing import Literal
 
 from fairplay.records import EvaluationResult, Interval
 from fairplay.reports.contents import IterationContents, JudgeRole, ReportContents
-from fairplay.reports.wording import bounds, is_defined, negated, number, percent, percent_interval, plural, points
+from fairplay.reports.wording import bounds, is_defined, negated, number, percent, percent_interval, points
+from fairplay.wording import plural
 
 Outcome = Literal["better", "worse", "not distinguishable", "undefined"]
 

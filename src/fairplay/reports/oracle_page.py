@@ -16,6 +16,7 @@ from fairplay.reports.axes import add_legend, house_canvas
 from fairplay.reports.page import PAGE_NAME, content_policy
 from fairplay.reports.svg import COLOURS, embedded_svg
 from fairplay.storage.atomic import write_atomic
+from fairplay.wording import plural
 
 
 def write_oracle_page(results: Mapping[str, Any], folder: Path) -> Path:
@@ -138,7 +139,7 @@ def length_rows(length: Mapping[str, Any]) -> tuple[tuple[str, str, str], ...]:
     for key, words in (("shorter", "the shorter one is better"), ("longer", "the longer one is better")):
         if length[f"accuracy_{key}_wins"] is not None:
             number = length[f"num_{key}_wins"]
-            rows.append((f"Accuracy where {words}", _shares(length, f"accuracy_{key}_wins"), f"{number} pairs"))
+            rows.append((f"Accuracy where {words}", _shares(length, f"accuracy_{key}_wins"), plural(number, "pair")))
     return tuple(rows)
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from fairplay.records import CheckpointStrengths, Interval
 from fairplay.reports.wording import NOT_DEFINED, bounds, number, percent, percent_interval
+from fairplay.wording import plural
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,7 @@ def strength_sentences(found: CheckpointStrengths, length_unit: str) -> tuple[st
     worth = "no measurable" if slope.low <= 0 <= slope.high else "a positive" if slope.value > 0 else "a negative"
     return (
         f"At equal length {found.names[-1]} wins {percent_interval(last)} of its games against {found.names[0]}, by "
-        f"all {found.num_judgements:,} games together.",
+        f"all {plural(found.num_judgements, 'game')} together.",
         f"Length has {worth} effect on the judge: {size} nats of log-odds for a response that is longer by far more "
         f"than {number(found.length_scale)} {length_unit}.",
         f"One scale leaves at most {number(100 * found.misfit)} points of a pair’s win rate unexplained; circles among"

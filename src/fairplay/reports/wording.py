@@ -78,11 +78,6 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
-def plural(count: int, noun: str) -> str:
-    """A count with its noun: "1 prompt", "1,200 prompts"."""
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
-
-
 def reasons(dropped: Mapping[str, int]) -> str:
     """Reasons with their counts, the most frequent first: "prompt too long 12, tie 3"."""
     ordered = sorted(dropped.items(), key=lambda item: (-item[1], item[0]))

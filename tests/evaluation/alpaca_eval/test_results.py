@@ -43,7 +43,7 @@ def test_extreme_verdicts_have_a_defined_answer(preferences, low, high, cost, tm
     interval = result.length_control.interval
     assert 0 <= interval.low <= lc_of(result) <= interval.high <= 100
     assert interval.high > interval.low
-    assert "only" in result.notes[-1]
+    assert "Only " in result.notes[-1]
 
 
 def test_equal_lengths_leave_the_win_rate_and_say_so(tmp_path):
@@ -93,7 +93,7 @@ def test_failures_missing_instructions_and_missing_lengths_are_marked_partial(tm
     assert not whole.is_partial
     assert partial.length_control is None
     assert "10 of 40 instructions" in partial.notes[0]
-    assert "30 rows have no length, the first in" in partial.notes[1]
+    assert "30 rows without a length, the first in" in partial.notes[1]
     (nothing,) = results_of(tmp_path, official_rows("none", 3, preferences=[None] * 3))
     assert nothing.is_partial
     assert nothing.length_control is None

@@ -23,6 +23,7 @@ from fairplay.evaluation.alpaca_eval.settings import LOOK_UPS, VARIANTS, AlpacaE
 from fairplay.evaluation.comparison_notes import FEW_PROMPTS
 from fairplay.evaluation.intervals import mean_interval
 from fairplay.records import Interval
+from fairplay.wording import plural
 
 Floats = NDArray[np.float64]
 
@@ -261,7 +262,7 @@ def _missing_notes(model: ModelAnnotations, raw: RawMetrics) -> list[str]:
         notes.append(f"The judge failed on {raw.num_failed} of {len(model.preferences)} instructions.")
     if model.missing_lengths:
         places = model.missing_lengths
-        notes.append(f"No LC win rate: {len(places)} rows have no length, the first in {places[0]}.")
+        notes.append(f"No LC win rate: {plural(len(places), 'row')} without a length, the first in {places[0]}.")
     return notes
 
 
@@ -282,7 +283,7 @@ def _control_notes(model: ModelAnnotations, raw: RawMetrics, control: LengthCont
     if _is_extreme(raw.win_rate, control.lc_win_rate):
         notes.append("Length control changes the win rate by more than the official warning allows: look at the fit.")
     if raw.num_total < FEW_PROMPTS:
-        notes.append(f"There are only {raw.num_total} verdicts: the intervals are rough.")
+        notes.append(f"Only {plural(raw.num_total, 'verdict')}: the intervals are rough.")
     return notes
 
 
