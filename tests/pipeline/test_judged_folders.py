@@ -17,6 +17,7 @@ from servers.fault_server import fault_server
 from servers.judges import length_judge, said
 
 from .schema import check
+from .verified import wrong
 
 FEW = CompareSettings(num_bootstrap=300)
 BASE = "a response that says a good deal about what was asked, and then some more"
@@ -81,14 +82,6 @@ def copy(judged, tmp_path):
         return tmp_path / name.replace(" ", "-")
 
     return make
-
-
-def wrong(folder):
-    done = verify(folder)
-    check(done)
-    found = {one["what"]: one["told"] for one in done["checks"] if not one["agrees"]}
-    assert done["agrees"] == (not found)
-    return found
 
 
 def test_two_judgings_are_compared_on_their_common_prompts(judged):

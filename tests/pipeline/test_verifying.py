@@ -18,7 +18,7 @@ from fairplay.storage.digests import sha256_file
 from fairplay.storage.manifest import read_manifest, write_manifest
 from fairplay.storage.tables import read_records, write_records
 
-from .schema import check
+from .verified import wrong
 
 VERDICTS = "judgements-judge.parquet"
 
@@ -49,14 +49,6 @@ def copy(whole, tmp_path):
 
 def stage(folder):
     return Path(folder) / "iteration-1" / "6-evaluation"
-
-
-def wrong(folder):
-    done = verify(folder)
-    check(done)
-    found = {one["what"]: one["told"] for one in done["checks"] if not one["agrees"]}
-    assert done["agrees"] == (not found)
-    return found
 
 
 def swap_a_verdict(folder):

@@ -4,7 +4,7 @@ Left out: the protocol (`evaluation/protocols`) and grading of single answers (`
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -130,15 +130,16 @@ def judge_files(
             played = play(games.matched, judge, **asking)
             accounting = judge.client.accounting()
         names = (side_name(task.outputs), side_name(task.baseline), judge_name(task.protocol, judge))
-        figures = judging_figures(
+        told = protocol_document(
             games.protocol,
             played,
             names=names,
             orders=games.orders,
-            seed=task.seed,
+            seed=stable_seed(task.seed, "bootstrap"),
             num_bootstrap=settings.num_bootstrap,
             alarms=tried.alarms,
         )
+        figures = judging_figures(told)
         rows = {
             ANNOTATIONS_NAME: _rows(played, task, names),
             CANARIES_NAME: [row for name, its in tried.played.items() for row in _rows(its, task, (name, *names[1:]))],
@@ -162,28 +163,11 @@ def judge_files(
     return document
 
 
-def judging_figures(
-    protocol: Protocol,
-    played: Played,
-    *,
-    names: tuple[str, str, str],
-    orders: str,
-    seed: int,
-    num_bootstrap: int,
-    alarms: Sequence[str],
-) -> dict[str, Any]:
-    """All figures as `results.json` has them; arguments are those of `protocol_document`, the seed the task's."""
-    told = protocol_document(
-        protocol,
-        played,
-        names=names,
-        orders=orders,
-        seed=stable_seed(seed, "bootstrap"),
-        num_bootstrap=num_bootstrap,
-        alarms=alarms,
-    )
-    result = comparison({"role": "judge", "length_unit": told.pop("length_unit"), **told.pop("result")})
-    return {**with_intervals(told), "comparison": result}
+def judging_figures(told: Mapping[str, Any]) -> dict[str, Any]:
+    """All figures as `results.json` has them, from a protocol's document."""
+    rest = {key: value for key, value in told.items() if key not in ("length_unit", "result")}
+    result = comparison({"role": "judge", "length_unit": told["length_unit"], **told["result"]})
+    return {**with_intervals(rest), "comparison": result}
 
 
 def estimate_files(task: Task, settings: JudgeFilesSettings, folder: Path) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import Any
 from fairplay.evaluation.protocols.annotation_rows import preference_of
 from fairplay.evaluation.protocols.grade_canaries import graded_canary
 from fairplay.evaluation.protocols.mt_bench import Grade, grading_document, read_rating
+from fairplay.evaluation.protocols.scores import protocol_document
 from fairplay.evaluation.protocols.table import find_protocol
 from fairplay.oracles.judge_verdicts import AMBIGUOUS, NO_LABEL
 from fairplay.pipeline.findings import Finding, compute_again
@@ -48,15 +49,16 @@ def _judging(folder: Path, results: Mapping[str, Any]) -> Iterator[Finding]:
         return list(canary_results(read_canary_games(folder), seed=seed, num_bootstrap=number))
 
     def figures() -> dict[str, Any]:
-        return judging_figures(
+        follows = protocol_document(
             find_protocol(results["protocol"]["name"]),
             read_games(folder, results),
             names=(told["policy"], told["opponent"], told["judge"]),
             orders=results["asked"]["orders"],
-            seed=seed,
+            seed=stable_seed(seed, "bootstrap"),
             num_bootstrap=number,
             alarms=[canary.alarm for canary in canaries() if canary.alarm],
         )
+        return judging_figures(follows)
 
     yield compute_again(
         "annotations.json: preferences",
