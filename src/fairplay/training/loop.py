@@ -31,6 +31,7 @@ from fairplay.training.memory import log_estimate, memory_report
 from fairplay.training.plan import plan_steps
 from fairplay.training.preparing import Task, prepare
 from fairplay.training.reference import LogpsFile
+from fairplay.training.renewal import renewal_period
 from fairplay.training.room import MemoryWatch
 from fairplay.training.settings import ImportanceSettings, TrainingSettings
 from fairplay.training.start import training_models
@@ -108,9 +109,10 @@ def train(
         return finished
     task = replace(task, settings=begun.settings)
     plan = plan_steps(data.train, task.settings, seed=seed)
+    period = renewal_period(plan, task.settings)
     begun.write(work / "processes.json")
     file = LogpsFile(work / "reference_logps.safetensors", begun.fingerprint)
-    ready = prepare(task, plan, file, ranks, should_stop)
+    ready = prepare(task, plan, period, file=file, ranks=ranks, should_stop=should_stop)
     log_estimate(ready.estimate)
     watch = MemoryWatch(ready.policy.model.device, held=ready.estimate.weights)
     counters = run_steps(

@@ -25,7 +25,7 @@ from fairplay.training.plan import StepPlan, longest_row, plan_division
 from fairplay.training.reading import Reading
 from fairplay.training.reference import LogpsFile, Scorer
 from fairplay.training.reference_rows import reference_rows, used_examples
-from fairplay.training.renewal import Mixture, PolicyItself, Renewal, Successor, renewal_period
+from fairplay.training.renewal import Mixture, PolicyItself, Renewal, Successor
 from fairplay.training.room import check_room, free_bytes
 from fairplay.training.settings import ImportanceSettings, TrainingSettings
 from fairplay.training.start import StartLogps, StartRows, TrainingModels, start_logps
@@ -93,12 +93,15 @@ class Ready:
     estimate: MemoryEstimate
 
 
-def prepare(task: Task, plan: StepPlan, file: LogpsFile, ranks: Ranks, should_stop: Callable[[], bool]) -> Ready:
+def prepare(
+    task: Task, plan: StepPlan, period: int, *, file: LogpsFile, ranks: Ranks, should_stop: Callable[[], bool]
+) -> Ready:
     """Load the models, ask them for what is read before the first step, see that memory is enough.
 
     Args:
         task: What is to be trained.
         plan: Its steps.
+        period: Steps from one renewal of the reference to the next.
         file: Where log-probs of models that do not learn are kept.
         ranks: The processes that train.
         should_stop: Polled while log-probs are computed.
@@ -107,7 +110,6 @@ def prepare(task: Task, plan: StepPlan, file: LogpsFile, ranks: Ranks, should_st
         SettingsError, DataError, ResourceError, Preempted: As `train` says.
     """
     settings, data, models, objective = task.settings, task.data, task.models, task.objective
-    period = renewal_period(plan, settings)
     reading = Reading(longest=max(map(longest_row, (*data.train, *data.held_out))), bf16=settings.bf16)
     scorer = Scorer(settings.per_device_train_batch_size, reading, should_stop)
     policy = task.load()
