@@ -114,6 +114,7 @@ def test_each_judge_has_a_leaderboard_of_its_own(tmp_path, capsys):
         (["--difficulty-by", "rows"], 2, "known: instruction, official-rows"),
         (["--bootstrap", "10"], 2, "too few"),
         (["--fit-difficulty", "d.csv"], 2, "goes with --lc noreg"),
+        (["--fit-difficulty", "d.parquet", "--lc", "noreg"], 2, "it writes a csv"),
         (["--lc", "noreg", "--difficulty", "missing.csv"], 3, "missing.csv"),
         (["missing.json"], 3, "missing.json"),
     ],

@@ -56,6 +56,10 @@ def alpaca_eval(
             "alpaca-eval: --fit-difficulty goes with --lc noreg and without --difficulty",
             hint="the gamed rows of v1 belong to the official difficulties, and `minimal` has none",
         )
+    if fit_difficulty and fit_difficulty.suffix != ".csv":
+        raise SettingsError(
+            f"alpaca-eval: --fit-difficulty {fit_difficulty}: it writes a csv; give a name that ends so"
+        )
     settings = AlpacaEvalSettings(variant, cost or 0.0, look_up, num_bootstrap, seed)
     from fairplay.evaluation.alpaca_eval.difficulty_fit import fit_difficulties
     from fairplay.evaluation.alpaca_eval.documents import result_document

@@ -101,6 +101,27 @@ def test_failures_missing_instructions_and_missing_lengths_are_marked_partial(tm
     assert (document["win_rate"], document["lc_win_rate"], document["n_failed"]) == (None, None, 3)
 
 
+def test_instructions_that_only_the_difficulties_know_are_missing(tmp_path):
+    inputs = LcInputs({f"What is {n}?": np.sin(n) for n in range(44)}, None, "sines", "")
+    settings = AlpacaEvalSettings("noreg", 10.0, num_bootstrap=0)
+    (cut,) = results_of(tmp_path, official_rows("one", 40), settings, inputs)
+    assert cut.is_partial
+    assert cut.notes[0] == "4 of 44 instructions have no annotation of this model."
+    assert result_document(cut, inputs, settings, {}, {})["n_missing"] == 4
+    (whole,) = results_of(tmp_path, official_rows("one", 44), settings, inputs)
+    assert not whole.is_partial
+
+
+def test_the_average_length_is_that_of_the_responses_whose_length_is_known(tmp_path):
+    rows = official_rows("one", 40)
+    rows[0]["output_2"] = None
+    (cut,) = results_of(tmp_path, rows)
+    assert cut.average_length == np.mean([len(row["output_2"]) for row in rows[1:]])
+    assert "1 row without a length, the first in" in cut.notes[0]
+    (none,) = results_of(tmp_path, [{**row, "output_2": None} for row in rows])
+    assert isnan(none.average_length)
+
+
 def test_an_instruction_without_a_difficulty_is_named(tmp_path):
     inputs = LcInputs({"What is 0?": 0.5, "What is 1?": 0.1}, None, "difficulties.csv", "")
     with pytest.raises(DataError, match=r"one: difficulties.csv has no difficulty of instruction 'What is 2"):

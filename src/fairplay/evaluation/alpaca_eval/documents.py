@@ -9,6 +9,7 @@ from typing import Any
 
 from fairplay.evaluation.alpaca_eval.inputs import LcInputs
 from fairplay.evaluation.alpaca_eval.intervals import interval_cost
+from fairplay.evaluation.alpaca_eval.missing import num_expected
 from fairplay.evaluation.alpaca_eval.results import ModelResult
 from fairplay.evaluation.alpaca_eval.settings import AlpacaEvalSettings
 from fairplay.records import Interval
@@ -55,7 +56,7 @@ def result_document(
         "n_draws": raw.num_ties,
         "n_total": raw.num_total,
         "n_failed": raw.num_failed,
-        "n_missing": annotations.num_expected - len(annotations.instructions),
+        "n_missing": num_expected(annotations, inputs) - len(annotations.instructions),
         "avg_length": int(result.average_length) if isfinite(result.average_length) else None,
         "lc": settings.variant,
         **(length or {"lc_win_rate": None, "lc_win_rate_ci": None, "C": None}),

@@ -17,6 +17,7 @@ from fairplay.evaluation.alpaca_eval.cross_validation import choose_costs
 from fairplay.evaluation.alpaca_eval.inputs import LcInputs
 from fairplay.evaluation.alpaca_eval.intervals import lc_interval, penalty_notes
 from fairplay.evaluation.alpaca_eval.length_model import fit, lc_win_rates, predictions
+from fairplay.evaluation.alpaca_eval.missing import missing_notes
 from fairplay.evaluation.alpaca_eval.raw_metrics import RawMetrics, raw_metrics
 from fairplay.evaluation.alpaca_eval.rows import LengthModels, ModelRows, length_models, standardised_gaps
 from fairplay.evaluation.alpaca_eval.settings import LOOK_UPS, VARIANTS, AlpacaEvalSettings
@@ -63,7 +64,7 @@ class ModelResult:
         raw: Win rates as annotated.
         win_rate_interval: 95 %, in per cent; None if none was asked for or there is no verdict.
         length_control: None where it can't be computed; the notes say why.
-        average_length: Of the model's responses, in characters; NaN if no length is known.
+        average_length: Of the model's responses whose length is known, in characters; NaN if none is.
         seconds: Time of the metrics without their intervals, an equal share for each model of the batch.
         is_partial: Whether verdicts, instructions or lengths are missing.
         notes: What a reader must know.
@@ -222,13 +223,14 @@ def _result(
     if settings.num_bootstrap and control is not None and control is not _BASELINE_ITSELF:
         control = _with_interval(model, control, inputs, settings)
     lengths = model.output_lengths if model.output_lengths.size else model.lengths
-    notes = _missing_notes(model, raw)
+    known = lengths[np.isfinite(lengths)]
+    notes = missing_notes(model, raw, inputs)
     return ModelResult(
         annotations=model,
         raw=raw,
         win_rate_interval=interval,
         length_control=control,
-        average_length=float(lengths.mean()),
+        average_length=float(known.mean()) if known.size else nan,
         seconds=seconds,
         is_partial=bool(notes),
         notes=(*notes, *_control_notes(model, raw, control)),
@@ -251,19 +253,6 @@ def _with_interval(
 
 def _percent(interval: Interval) -> Interval:
     return Interval(100 * interval.value, 100 * interval.low, 100 * interval.high)
-
-
-def _missing_notes(model: ModelAnnotations, raw: RawMetrics) -> list[str]:
-    notes = []
-    if model.num_expected > len(model.instructions):
-        missing = model.num_expected - len(model.instructions)
-        notes.append(f"{missing} of {model.num_expected} instructions have no annotation of this model.")
-    if raw.num_failed:
-        notes.append(f"The judge failed on {raw.num_failed} of {len(model.preferences)} instructions.")
-    if model.missing_lengths:
-        places = model.missing_lengths
-        notes.append(f"No LC win rate: {plural(len(places), 'row')} without a length, the first in {places[0]}.")
-    return notes
 
 
 def _control_notes(model: ModelAnnotations, raw: RawMetrics, control: LengthControl | None) -> list[str]:
