@@ -83,6 +83,11 @@ def test_five_verdicts_stand_in_brackets(text, label):
         ('{"verdict": "C"}', NO_LABEL),
         ('{"verdict": ["A"]}', NO_LABEL),
         ('{"verdict": "A"', NO_LABEL),
+        ('{"verdict": "A", "verdict": "B"}', AMBIGUOUS),
+        ('{"verdict": "A", "verdict": "C"}', NO_LABEL),
+        ('{"first": {"verdict": "B"}, "verdict": "A"}', "A"),
+        ('{"why": {"verdict": "B"}}', NO_LABEL),
+        ("{}", NO_LABEL),
         ("null", NO_LABEL),
     ],
 )
@@ -130,7 +135,28 @@ def test_the_verdict_of_a_longer_reply_is_weighed_where_it_stands():
     got = weigh(reply({"B": 0.9, "A": 0.1}, text="B", before=before), template=LINE)
     assert got.win_prob == pytest.approx(0.1)
     torn = Choice("More helpful: B", "stop", (Position("other tokens", -0.1, (("B", -0.1),)),))
-    assert weigh(torn, template=LINE) == NoVerdict(LOW_MASS, torn.text) or not weigh(torn, template=LINE).by_log_probs
+    assert weigh(torn, template=LINE) == Verdict(0.0, 1.0, "B", False, torn.text)
+
+
+def test_a_structured_verdict_is_weighed_where_it_stands_and_not_at_a_label_in_its_reasons():
+    said = Position("A", -0.1, (("A", log(0.9)), ("B", log(0.1))))
+    later = Position("B", -0.1, (("B", log(0.99)), ("A", log(0.01))))
+
+    def token(text):
+        return Position(text, -0.1, ((text, -0.1),))
+
+    positions = (token('{"verdict": "'), said, token('", "why": "better than '), later, token('", "than": "A"}'))
+    text = "".join(position.token for position in positions)
+    got = weigh(Choice(text, "stop", positions), template=JSON)
+    assert got.by_log_probs
+    assert got.win_prob == pytest.approx(0.9, abs=0.02)
+
+
+def test_a_reply_with_two_verdicts_or_none_is_told_so_also_where_log_probs_are_read():
+    for text, reason in (("More helpful: A\nMore helpful: B", AMBIGUOUS), ("The first.", NO_LABEL)):
+        positions = tuple(Position(word, -0.1, ((word, -0.1),)) for word in (text[:4], text[4:]))
+        assert weigh(Choice(text, "stop", positions), template=LINE) == NoVerdict(reason, text)
+    assert weigh(Choice("Hm", "stop")) == NoVerdict(NO_LABEL, "Hm")
 
 
 @given(

@@ -17,7 +17,7 @@ NO_LABEL = "no verdict in the reply"
 AMBIGUOUS = "two verdicts in the reply"
 LOW_MASS = "little probability on the verdicts"
 
-READER_VERSION = 1
+READER_VERSION = 2
 """Goes up whenever a stored reply would be read differently."""
 
 _MARKS = " \n\t\r*_`\"'#<>()[]{}.:,\u2581\u0120"
@@ -62,17 +62,17 @@ def read_verdict(choice: Choice, template: JudgeTemplate, *, log_probs: bool, mi
         min_mass: Probability that all labels together must have.
     """
     place, label, reason = _find(choice.text, template)
-    mass = 1.0
-    if log_probs:
-        position = _position(choice, place, template)
-        weights = label_probs(position.top, tuple(template.labels)) if position is not None else {}
+    position = _position(choice, place, template) if log_probs else None
+    if position is not None and position.top:
+        weights = label_probs(position.top, tuple(template.labels))
         mass = sum(weights.values())
         if weights and mass >= min_mass:
-            win_prob = _weighted(weights, position, template) if position is not None else 0.5
+            win_prob = _weighted(weights, position, template)
             return Verdict(win_prob, mass, max(weights, key=weights.__getitem__), True, choice.text)
+        reason = LOW_MASS
     if label:
         return Verdict(template.labels[label], 1.0, label, False, choice.text)
-    return NoVerdict(LOW_MASS if mass < min_mass else reason, choice.text)
+    return NoVerdict(reason, choice.text)
 
 
 def label_probs(top: Sequence[tuple[str, float]], labels: Sequence[str]) -> dict[str, float]:
@@ -146,15 +146,18 @@ def _bracket(text: str, template: JudgeTemplate) -> list[tuple[int, str]]:
 
 
 def _json(text: str, template: JudgeTemplate) -> list[tuple[int, str]]:
+    """The object's own `verdict`, which may be there twice; where it stands, whatever else the object says."""
     begin, end = text.find("{"), text.rfind("}")
     try:
-        document = json.loads(text[begin : end + 1])
+        document = json.loads(text[begin : end + 1], object_pairs_hook=list)
     except ValueError:
         return []
-    label = document.get("verdict") if isinstance(document, dict) else None
-    if not isinstance(label, str) or label not in template.labels:
+    pairs = document if isinstance(document, list) and all(isinstance(pair, tuple) for pair in document) else []
+    said = [value for name, value in pairs if name == "verdict"]
+    if not all(isinstance(label, str) and label in template.labels for label in said):
         return []
-    return [(text.rfind(label), label)]
+    places = {match[1]: match.start(1) for match in re.finditer(rf'"verdict"\s*:\s*"{_one_of(template)}"', text)}
+    return [(places.get(label, -1), label) for label in said]
 
 
 _FORMS = {"token": _token, "line": _line, "bracket": _bracket, "json": _json}
