@@ -147,6 +147,10 @@ class Judgement:
         return 0.5 * (self.win_prob_first + self.win_prob_second)
 
 
+STATISTICS_VERSION = 2
+"""Goes up whenever the same verdicts would be given other intervals, tests, or strengths; told with every result."""
+
+
 @dataclass(frozen=True, slots=True)
 class Interval:
     """A point estimate with its 95 % interval."""

@@ -113,6 +113,44 @@ def test_a_manifest_that_was_forged_with_its_own_hash_is_found_by_the_number(cop
     assert found["results.json"].startswith("wins: written ")
 
 
+def as_of_older_statistics(folder, **changed):
+    """The folder as a release with other intervals would have written it, and some other figures too."""
+    manifest = read_manifest(stage(folder))
+    evaluation = manifest.results["evaluation"]
+    interval = {**evaluation["win_rate"], "low": 0.0}
+    told = {**manifest.results, "evaluation": {**evaluation, "win_rate": interval, **changed}}
+    older = replace(manifest, results=told, versions={**manifest.versions, "statistics": "1"})
+    write_manifest(stage(folder), older)
+    write_results(folder, comparison_document(json.loads((folder / "results.json").read_text())["policy"], older))
+
+
+def test_intervals_of_other_statistics_are_not_compared_and_told_by_the_versions(copy):
+    as_of_older_statistics(copy)
+    done = verify(copy)
+    check(done)
+    assert done["agrees"]
+    told = {one["what"]: one["told"] for one in done["checks"] if one["told"]}
+    assert set(told) == {"iteration-1/6-evaluation: win rate"}
+    assert "by statistics 1, this release has 2: not compared" in told["iteration-1/6-evaluation: win rate"]
+
+
+def test_an_estimate_that_does_not_follow_is_found_whatever_the_statistics(copy):
+    as_of_older_statistics(copy, ties=29)
+    found = wrong(copy)
+    assert (
+        "by statistics 1, this release has 2: not compared; ties: written 29"
+        in found["iteration-1/6-evaluation: win rate"]
+    )
+
+
+def test_an_interval_of_these_statistics_that_does_not_follow_is_found(copy):
+    manifest = read_manifest(stage(copy))
+    evaluation = manifest.results["evaluation"]
+    told = {**evaluation, "win_rate": {**evaluation["win_rate"], "low": 0.0}}
+    write_manifest(stage(copy), replace(manifest, results={**manifest.results, "evaluation": told}))
+    assert "win_rate.low: written 0.0" in wrong(copy)["iteration-1/6-evaluation: win rate"]
+
+
 def test_a_result_that_is_gone_or_no_json_is_named(copy):
     (copy / "results.json").write_text("{")
     assert "can't be recomputed" in wrong(copy)["results.json"]

@@ -4,7 +4,7 @@ Left out: what is computed (`recomputing*.py`), what is made of it (`verifying.p
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,10 @@ from typing import Any
 from fairplay.errors import DataError, FairplayError
 from fairplay.objectives.table import resolved_objective
 from fairplay.pipeline.results import RESULTS_NAME
+
+_INTERVAL = {"value", "low", "high"}
+_OF_STATISTICS = frozenset({"exploitability_low", "advice", "strengths", "minimum_detectable_gap", "alarm"})
+"""Figures that bounds or covariances go into."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,3 +60,16 @@ def written_results(folder: Path) -> Any:
     if isinstance(document, dict) and "objective" in document:
         return {**document, "objective": resolved_objective(document["objective"])}
     return document
+
+
+def without_intervals(figures: Any) -> Any:
+    """Plain data without what depends on how intervals are made: of an interval only the estimate, no bounds."""
+    if isinstance(figures, Mapping):
+        if figures.keys() == _INTERVAL:
+            return figures["value"]
+        return {
+            key: without_intervals(value)
+            for key, value in figures.items()
+            if not key.endswith("_ci") and key not in _OF_STATISTICS
+        }
+    return [without_intervals(item) for item in figures] if isinstance(figures, list | tuple) else figures

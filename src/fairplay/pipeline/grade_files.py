@@ -32,6 +32,7 @@ from fairplay.pipeline.judge_files import REPLIES_NAME, JudgeFilesSettings
 from fairplay.pipeline.judge_told import account_document
 from fairplay.pipeline.response_lines import read_lines
 from fairplay.pipeline.results import titled, with_intervals, write_results
+from fairplay.records import STATISTICS_VERSION
 from fairplay.seeds import stable_seed
 from fairplay.servers.client import ChatClient
 from fairplay.servers.requests import ChatRequest
@@ -107,6 +108,7 @@ def grade_files(
                 "judge": f"mt-bench:{judge.server.model}#{_hash(work.templates)[:12]}",
                 "asked": _asked(judge, work.templates, seed),
                 "num_bootstrap": settings.num_bootstrap,
+                "statistics_version": STATISTICS_VERSION,
                 **with_intervals(told),
                 "gates": with_intervals({"canaries": [asdict(canary) for canary in canaries]}),
                 "files": {name: sha256_file(folder / name) for name in files},

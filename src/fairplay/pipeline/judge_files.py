@@ -30,6 +30,7 @@ from fairplay.pipeline.judge_gates import (
 from fairplay.pipeline.judge_sides import read_side, side_name
 from fairplay.pipeline.judge_told import account_document, asked_document, judge_name, protocol_told
 from fairplay.pipeline.results import comparison, titled, with_intervals, write_results
+from fairplay.records import STATISTICS_VERSION
 from fairplay.seeds import stable_seed
 from fairplay.storage.atomic import disk_errors, write_atomic
 from fairplay.storage.digests import sha256_file
@@ -152,6 +153,7 @@ def judge_files(
                 "protocol": protocol_told(task.protocol),
                 "asked": asked_document(judge, settings.judge, orders=games.orders, seed=task.seed),
                 "num_bootstrap": settings.num_bootstrap,
+                "statistics_version": STATISTICS_VERSION,
                 **figures,
                 "left_out": games.left_out,
                 "gates": _gates(games, tried) | gate,

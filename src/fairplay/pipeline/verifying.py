@@ -13,14 +13,15 @@ from typing import Any
 
 from fairplay.errors import DataError
 from fairplay.pipeline.context import CHECKPOINT, EVALUATION, EXAMPLES, GAME, GATES, PREFERENCES, PROMPTS, RESPONSES
-from fairplay.pipeline.findings import Finding
+from fairplay.pipeline.findings import Finding, without_intervals
 from fairplay.pipeline.judged_folder import KINDS as JUDGED
 from fairplay.pipeline.judged_folder import damaged_files, told_as_damage
 from fairplay.pipeline.oracle_stages import ORACLE, PAIRS, START
 from fairplay.pipeline.recomputing import Manifests, recomputed
 from fairplay.pipeline.recomputing_judged import recomputed_judged
 from fairplay.pipeline.results import RESULTS_NAME, read_results, titled
-from fairplay.storage.manifest import MANIFEST_NAME, Manifest, read_manifest, verify_files
+from fairplay.records import STATISTICS_VERSION
+from fairplay.storage.manifest import MANIFEST_NAME, STATISTICS, Manifest, read_manifest, verify_files
 from fairplay.storage.run_directory import SETTINGS_NAME
 
 _TOLERANCE = 1e-9  # of a recomputed number: another machine may round differently
@@ -46,7 +47,7 @@ class Check:
     Attributes:
         what: What, with its place in the run.
         agrees: Whether what is written is what follows.
-        told: What differs; empty where nothing does.
+        told: What differs, or was not compared; empty where nothing does, or was.
     """
 
     what: str
@@ -70,7 +71,8 @@ def verify(folder: Path) -> dict[str, Any]:
         results = read_results(folder, (kind,))
         with told_as_damage(folder):
             files = [Check(f"{name}: file", not told, told) for name, told in damaged_files(folder, results).items()]
-            return _told_all(folder, [*files, *_stages(recomputed_judged(folder, results))])
+            version = int(results.get("statistics_version", 1))
+            return _told_all(folder, [*files, *_stages(recomputed_judged(folder, results), version)])
     paths = sorted(folder.glob(f"iteration-*/*/{MANIFEST_NAME}"))
     if not paths or not (folder / SETTINGS_NAME).is_file():
         raise DataError(f"{folder}: no finished stage of a run in it", hint="name the folder of a run")
@@ -87,7 +89,8 @@ def verify(folder: Path) -> dict[str, Any]:
         faults = verify_files(path.parent, manifest)
         checks.append(Check(f"{place}: files", not faults, "; ".join(faults)))
     checks += _chain(manifests)
-    checks += _stages(recomputed(folder, manifests))
+    version = min(int(manifest.versions.get(STATISTICS, 1)) for manifest in manifests.values()) if manifests else 1
+    checks += _stages(recomputed(folder, manifests), version)
     return _told_all(folder, checks)
 
 
@@ -128,14 +131,18 @@ def _number(checkpoint: str) -> int:
     return 0 if checkpoint == "start" else int(checkpoint.rpartition(" ")[2])
 
 
-def _stages(found: Iterable[Finding]) -> Iterator[Check]:
+def _stages(found: Iterable[Finding], version: int) -> Iterator[Check]:
+    """Each finding as a check; of figures that other statistics made, only what does not depend on these must agree."""
     for finding in found:
         if finding.fault:
             yield Check(finding.what, False, f"can't be recomputed: {finding.fault}")
             continue
-        apart = list(differences(finding.stored, finding.follows))
+        apart, other = list(differences(finding.stored, finding.follows)), ""
+        if apart and version != STATISTICS_VERSION:
+            apart = list(differences(without_intervals(finding.stored), without_intervals(finding.follows)))
+            other = f"its intervals are by statistics {version}, this release has {STATISTICS_VERSION}: not compared"
         more = f" and {len(apart) - _MOST_TOLD} more" if len(apart) > _MOST_TOLD else ""
-        yield Check(finding.what, not apart, "; ".join(apart[:_MOST_TOLD]) + more)
+        yield Check(finding.what, not apart, "; ".join([other] * bool(other) + apart[:_MOST_TOLD]) + more)
 
 
 def differences(stored: Any, recomputed: Any, name: str = "") -> Iterator[str]:

@@ -13,6 +13,7 @@ from fairplay.errors import DataError
 from fairplay.storage.atomic import write_atomic
 from fairplay.storage.digests import sha256_file, sha256_value
 
+STATISTICS = "statistics"
 MANIFEST_NAME = "manifest.json"
 SCHEMA_VERSION = 1
 
@@ -31,7 +32,7 @@ class Manifest:
         files: Relative path -> SHA-256, for files whose bytes are the same in every run of these inputs and settings.
         logs: Names of files and folders that hold times or other things that differ between runs.
         results: Figures that the stage reports, the same in every run.
-        versions: Package -> version at the time of writing.
+        versions: Package -> version at the time of writing; and under `STATISTICS` that of the statistics.
         seconds: Wall time of the process that finished the stage.
         tokens: Tokens generated, read or trained on.
     """

@@ -17,11 +17,13 @@ from pathlib import Path
 from typing import Any
 
 from fairplay.errors import DataError, SettingsError
+from fairplay.records import STATISTICS_VERSION
 from fairplay.storage.atomic import TEMPORARY_SUFFIX, disk_errors, folder_atomic, full_disk, write_atomic
 from fairplay.storage.digests import sha256_files
 from fairplay.storage.locking import LOCK_NAME, lock
 from fairplay.storage.manifest import (
     MANIFEST_NAME,
+    STATISTICS,
     Manifest,
     is_finished,
     read_manifest,
@@ -167,7 +169,7 @@ class RunDirectory:
             files=files,
             logs=logs,
             results=dict(outcome.results),
-            versions=package_versions(),
+            versions={**package_versions(), STATISTICS: str(STATISTICS_VERSION)},
             seconds=round(time.monotonic() - started, 3),
             tokens=outcome.tokens,
         )
