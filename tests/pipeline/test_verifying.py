@@ -10,14 +10,16 @@ import pytest
 from fairplay.cli.main import run
 from fairplay.errors import DataError
 from fairplay.oracles.kinds.rule import RuleSettings
+from fairplay.pipeline.context import GAME
 from fairplay.pipeline.results import write_results
 from fairplay.pipeline.single_evaluation import ComparisonSettings, Task, comparison_document, evaluate_sides
 from fairplay.pipeline.verifying import differences, verify
 from fairplay.records import Judgement
 from fairplay.storage.digests import sha256_file
-from fairplay.storage.manifest import read_manifest, write_manifest
+from fairplay.storage.manifest import Manifest, read_manifest, write_manifest
 from fairplay.storage.tables import read_records, write_records
 
+from .schema import check
 from .verified import wrong
 
 VERDICTS = "judgements-judge.parquet"
@@ -111,6 +113,16 @@ def test_a_manifest_that_was_forged_with_its_own_hash_is_found_by_the_number(cop
     found = wrong(copy)
     assert found["iteration-1/6-evaluation: win rate"].startswith("wins: written ")
     assert found["results.json"].startswith("wins: written ")
+
+
+def test_a_game_whose_judge_is_named_as_older_releases_did_is_checked(copy):
+    inputs = {"judge": "a hash", "iteration 1": "another content"}
+    folder = copy / "iteration-1" / GAME
+    folder.mkdir()
+    write_manifest(folder, Manifest(GAME, 1, {}, inputs, num_in=1, num_out=1, dropped={}, files={}))
+    assert wrong(copy) == {
+        f"iteration-1/{GAME}: inputs": "made from other content than what lies there now: iteration 1"
+    }
 
 
 def as_of_older_statistics(folder, **changed):

@@ -5,6 +5,7 @@ is asked.
 """
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from math import isclose
@@ -27,6 +28,7 @@ from fairplay.storage.run_directory import SETTINGS_NAME
 _TOLERANCE = 1e-9  # of a recomputed number: another machine may round differently
 _MOST_TOLD = 3
 _OWN, _BEFORE = 0, -1
+_CHECKPOINT_NAME = re.compile(r"start|iteration \d+")  # a game's other inputs are its judge's
 # Stage -> input -> the stage whose content it must be, in the same iteration or the one before.
 _CHAIN: Mapping[str, Mapping[str, tuple[int, str]]] = {
     RESPONSES: {"prompts": (_OWN, PROMPTS), "policy": (_BEFORE, CHECKPOINT)},
@@ -117,7 +119,9 @@ def _chain(manifests: Manifests) -> Iterator[Check]:
         if stage == EVALUATION:
             wanted["opponent start"] = (0, EVALUATION)
         if stage == GAME:
-            wanted |= {name: (_number(name), EVALUATION) for name in manifest.inputs if not name.startswith("judge ")}
+            wanted |= {
+                name: (_number(name), EVALUATION) for name in manifest.inputs if _CHECKPOINT_NAME.fullmatch(name)
+            }
         stale = [
             name
             for name, source in wanted.items()
