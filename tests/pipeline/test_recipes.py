@@ -23,6 +23,7 @@ from fairplay.storage.run_directory import RunDirectory
 from fairplay.storage.tables import read_records
 
 RECIPES = Path(__file__).parents[2] / "recipes"
+OWN = RECIPES / "own_data.yaml"
 ORACLES = sorted(RECIPES.rglob("reward_model.yaml"))
 POLICIES = sorted(set(RECIPES.glob("hh/*.yaml")) - set(ORACLES))
 
@@ -69,6 +70,24 @@ def test_the_readmes_one_line_change_of_method_is_a_run_that_fits_together(tmp_p
     settings = run_settings(recipe_in(tmp_path, seed=0), overrides, source="demo", name="demo")
     assert build_objective(*split_objective(settings.objective)).name == "dpo"
     assert settings.selection.kind == "best-worst"
+
+
+def test_the_recipe_for_ones_own_data_goes_from_a_file_of_prompts_to_checkpoint_and_report(
+    tmp_path, world, monkeypatch, capsys
+):
+    texts = [json.loads(line)["prompt"] for line in (world / "prompts.jsonl").read_text().splitlines()]
+    for name, some in (("prompts", texts[:9]), ("held_out", texts[9:15])):
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps({"prompt": text}) + "\n" for text in some))
+    said = "\n\n".join(re.findall(r"# (def \w+\(prompt, text\): return .*)\n", OWN.read_text()))
+    assert said.count("def ") == 2
+    (tmp_path / "my_rules.py").write_text(said)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    small = ["--set", f"model={world / 'policy'}", "--set", "num_iterations=1", "--set", "generation.max_new_tokens=8"]
+    assert fairplay(["run", str(OWN), *small]) == 0, capsys.readouterr().err
+    run = tmp_path / "runs" / "own_data"
+    assert (run / "report" / "index.html").is_file()
+    assert (run / "iteration-1" / "5-checkpoint" / "model" / "model.safetensors").is_file()
 
 
 ALL = sorted(path.relative_to(RECIPES) for path in RECIPES.rglob("*.yaml"))
@@ -125,7 +144,7 @@ def test_a_dry_run_needs_no_hub_and_says_what_it_could_not_read(path, hardware, 
 def test_a_dry_run_without_numbers_needs_the_data(capsys):
     command = ["run", str(RECIPES / "sppo" / "mistral-7b-instruct.yaml"), "--dry-run"]
     assert fairplay([*command, "--set", "prompts.num_per_iteration=0"]) == ServiceError.exit_code
-    assert "is the hub within reach?" in capsys.readouterr().err
+    assert "a hub id needs a network" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("path", [path for path in ALL if path.parts[0] in ("simpo", "sampo")], ids=str)

@@ -6,7 +6,8 @@ import pytest
 from fairplay.reports.curves import MAX_POINTS, training_curve
 from fairplay.reports.samples import MAX_SAMPLES, choose_samples
 from fairplay.reports.tables import length_rows
-from fairplay.reports.wording import duration, number, percent, points, reasons
+from fairplay.reports.wording import duration, number, percent, points
+from fairplay.wording import reasons
 from reports.page_parts import contents, iteration, metrics, sample
 
 

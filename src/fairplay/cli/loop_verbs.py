@@ -28,6 +28,13 @@ if TYPE_CHECKING:
     from fairplay.storage.run_directory import RunDirectory
 
 
+_ADVICE = {
+    "go on": "go on, the last one beats the one before",
+    "no progress": "no progress, the last one may be no better than the one before",
+    "stop": "stop, training goes backwards or in circles",
+}
+
+
 def register(app: typer.Typer) -> None:
     """Put these verbs on the command line."""
     app.command()(demo)
@@ -147,7 +154,7 @@ def _print_run(folder: Path, page: Path, output: Format) -> None:
     if game := results["checkpoints"]:
         low = 100 * game["exploitability_low"]
         beaten = f", {game['exploiter']} beats the last one by {low:.1f} points or more" if low > 0 else ""
-        print(f"all checkpoints against each other: {game['advice']}{beaten}")
+        print(f"all checkpoints against each other: {_ADVICE[game['advice']]}{beaten}")
     print_alarms(results["gates"])
     print(f"judge: {first['judge']}; brackets are 95 % intervals over prompts, lengths are means\nreport: {page}")
 

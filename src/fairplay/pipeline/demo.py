@@ -3,6 +3,7 @@
 Left out: the world (`starter/`), the loop (`loop.py`): from here on it is a run like any other. Floor 7.
 """
 
+import logging
 from collections.abc import Callable
 from dataclasses import replace
 from importlib.resources import files
@@ -19,6 +20,7 @@ from fairplay.starter.settings import PRESETS, StarterPolicySettings, StarterSet
 from fairplay.storage.atomic import write_atomic
 from fairplay.storage.settings_file import dump_yaml, parse_yaml
 
+logger = logging.getLogger(__name__)
 STARTER_FOLDER = "starter"
 
 
@@ -60,6 +62,8 @@ def fit_to_data(
     """
     loaded = read_examples(data.source)
     divided = divide(loaded.items, data, seed)
+    told = (folder, len(divided.training), settings.max_steps)
+    logger.info("%s: fitting a tiny policy to %d examples, %d steps (about a minute)", *told)
     policy = fit_starter(folder, divided.training, settings, seed=seed, should_stop=should_stop)
     dropped = count_reasons([*loaded.dropped, *divided.dropped])
     counts = {"examples": len(divided.training), "held_out": len(divided.held_out), "dropped": dropped}

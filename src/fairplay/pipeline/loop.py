@@ -28,7 +28,6 @@ from fairplay.pipeline.results import run_results, write_results
 from fairplay.pipeline.settings import RunSettings, run_identity, split_objective
 from fairplay.pipeline.stages import examples_stage, given_responses, preferences_stage, prompts_stage, responses_stage
 from fairplay.preferences.settings import GIVEN
-from fairplay.reports.wording import reasons
 from fairplay.storage.locking import lock
 from fairplay.storage.manifest import Manifest, refuse_damage
 from fairplay.storage.run_directory import SETTINGS_NAME, RunDirectory
@@ -36,6 +35,7 @@ from fairplay.storage.settings_file import build_settings, read_yaml, settings_d
 from fairplay.training.frozen import frozen_models
 from fairplay.training.guard import check_objective
 from fairplay.training.trainable import check_settings as check_training
+from fairplay.wording import reasons
 
 logger = logging.getLogger(__name__)
 NOT_MADE_BY_SELF_PLAY = frozenset({"ordered scores"})

@@ -26,6 +26,7 @@ from fairplay.storage.run_directory import SETTINGS_NAME, RunDirectory, Stage, S
 from fairplay.storage.settings_file import apply_overrides, build_settings, read_yaml, settings_document, without
 from fairplay.storage.tables import read_records, write_records
 from fairplay.training.oracle_settings import OracleTrainingSettings
+from fairplay.wording import reasons
 
 logger = logging.getLogger(__name__)
 
@@ -160,7 +161,7 @@ def _pairs_stage(run: RunDirectory, settings: OracleRunSettings, data: str) -> M
         if not kept:
             raise DataError(
                 f"{data}: none of {len(loaded.items)} rows has a pair of two different texts "
-                f"({count_reasons([*loaded.dropped, *dropped])})",
+                f"({reasons(count_reasons([*loaded.dropped, *dropped]))})",
                 hint="an oracle learns from labelled pairs, such as `prompt`, `chosen`, `rejected`",
             )
         parts = split_pairs(
@@ -170,8 +171,8 @@ def _pairs_stage(run: RunDirectory, settings: OracleRunSettings, data: str) -> M
             write_records(folder / _file(name), part, TrainingExample)
         counts = {f"num_{name}": len(part) for name, part in zip(PARTS, parts, strict=True)}
         num_in = len(loaded.items) + len(loaded.dropped)
-        reasons = count_reasons([*loaded.dropped, *dropped])
-        return StageOutcome(num_in, len(parts[0]), reasons, {"format": loaded.format, **counts})
+        counted = count_reasons([*loaded.dropped, *dropped])
+        return StageOutcome(num_in, len(parts[0]), counted, {"format": loaded.format, **counts})
 
     names = ("seed", "num_held_out", "num_calibration")
     decisive = {name: getattr(settings, name) for name in names}

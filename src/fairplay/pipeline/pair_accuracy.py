@@ -31,6 +31,7 @@ from fairplay.training.held_out import held_out_margins
 from fairplay.training.plan import longest_row
 from fairplay.training.reading import Reading
 from fairplay.training.reference import Scorer
+from fairplay.wording import reasons
 
 NO_PAIRS = "no pairs"
 _PARTS_FOLDER = ".parts"
@@ -184,7 +185,7 @@ def _fill(
     )
     dropped = count_reasons([*loaded.dropped, *unpaired, *encoded.dropped])
     if not encoded.examples:
-        raise DataError(f"{source}: no usable preference pair ({dropped})")
+        raise DataError(f"{source}: no usable preference pair ({reasons(dropped)})")
     by_length = sorted(encoded.examples, key=longest_row)  # as the scorer orders them: shards are whole batches of all
     run_sharded(
         folder / _PARTS_FOLDER,

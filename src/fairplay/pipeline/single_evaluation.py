@@ -51,6 +51,7 @@ from fairplay.storage.run_directory import RunDirectory, Stage, StageOutcome
 from fairplay.storage.settings_file import settings_document, without
 from fairplay.storage.shards import Executor
 from fairplay.storage.tables import write_records
+from fairplay.wording import reasons
 
 logger = logging.getLogger(__name__)
 JUDGEMENTS_NAME = "judgements-judge.parquet"
@@ -189,7 +190,7 @@ def _fill(
     judged, *tried = judge_games(judge, sides)  # in one, for which the judge is loaded once
     missing = not_judged(judged, ours, theirs, num_samples=settings.generation.num_responses)
     if not judged.judgements:
-        raise DataError(f"{task.policy} and {task.opponent}: nothing judged ({count_reasons(missing)})")
+        raise DataError(f"{task.policy} and {task.opponent}: nothing judged ({reasons(count_reasons(missing))})")
     write_records(folder / JUDGEMENTS_NAME, list(judged.judgements), Judgement)
     seed = stable_seed(task.seed, "bootstrap")
     games = keep_canaries(canaries, tried, folder=folder, seed=seed, num_bootstrap=settings.num_bootstrap)

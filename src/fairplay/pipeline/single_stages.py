@@ -42,6 +42,7 @@ from fairplay.storage.digests import content_digest
 from fairplay.storage.locking import LOCK_NAME, lock
 from fairplay.storage.settings_file import settings_difference, settings_document
 from fairplay.storage.shards import HERE, Executor, any_part, read_dropped, read_parts, run_sharded
+from fairplay.wording import reasons
 
 logger = logging.getLogger(__name__)
 SHARD_SIZE = 64  # prompts that are committed together; a kill loses at most these
@@ -216,7 +217,7 @@ def select_file(source: Path, output: Path, *, selection: SelectionSettings, see
     dropped = count_reasons([item for part in selected for item in part.dropped])
     if not examples:
         raise DataError(
-            f"{source}: no preference signal, all {len(lines)} lines were left out ({dropped})",
+            f"{source}: no preference signal, all {len(lines)} lines were left out ({reasons(dropped)})",
             hint="is the oracle the right one? more varied responses, or a lower selection.min_margin, may help",
         )
     make_parent(output)

@@ -39,6 +39,7 @@ from fairplay.storage.run_directory import Stage, StageOutcome
 from fairplay.storage.settings_file import settings_document
 from fairplay.storage.shards import read_dropped, read_parts, run_sharded
 from fairplay.storage.tables import read_records, write_records
+from fairplay.wording import reasons
 
 logger = logging.getLogger(__name__)
 
@@ -218,7 +219,8 @@ def examples_stage(context: RunContext, iteration: int) -> Manifest:
         dropped = count_reasons(selection.dropped)
         if not selection.examples:
             raise DataError(
-                f"iteration {iteration}: no preference signal, all {len(groups)} prompts were left out ({dropped})",
+                f"iteration {iteration}: no preference signal, all {len(groups)} prompts were left out "
+                f"({reasons(dropped)})",
                 hint="look at 3-preferences: is the oracle the right one? raise generation.temperature for variety",
             )
         write_records(folder / EXAMPLES_NAME, list(selection.examples), TrainingExample)

@@ -10,8 +10,8 @@ from fairplay.records import EvaluationResult
 from fairplay.reports.alarms import Banner, gate_banners
 from fairplay.reports.contents import IterationContents, ReportContents
 from fairplay.reports.decision import headline_result, opponent_words
-from fairplay.reports.wording import is_defined, number, percent, points, reasons
-from fairplay.wording import plural
+from fairplay.reports.wording import is_defined, number, percent, points
+from fairplay.wording import plural, reasons
 
 MIN_OVERLAP = 0.10
 """Share of prompts with like lengths below which a length-controlled win rate extrapolates."""

@@ -19,8 +19,8 @@ from fairplay.reports.wording import (
     percent,
     points,
     probability,
-    reasons,
 )
+from fairplay.wording import reasons
 
 
 @dataclass(frozen=True, slots=True)

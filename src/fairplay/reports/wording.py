@@ -4,7 +4,6 @@ Left out: which numbers to show (`decision.py`, `banners.py`, `tables.py`). Floo
 """
 
 import math
-from collections.abc import Mapping
 
 from fairplay.records import Interval
 
@@ -76,9 +75,3 @@ def duration(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60:02d} s"
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
-
-
-def reasons(dropped: Mapping[str, int]) -> str:
-    """Reasons with their counts, the most frequent first: "prompt too long 12, tie 3"."""
-    ordered = sorted(dropped.items(), key=lambda item: (-item[1], item[0]))
-    return ", ".join(f"{reason} {count:,}" for reason, count in ordered if count)

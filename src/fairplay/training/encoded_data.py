@@ -12,6 +12,7 @@ from fairplay.models.encoding import EncodedExample, encode_examples
 from fairplay.models.loading import load_tokenizer
 from fairplay.records import Dropped, TrainingExample
 from fairplay.training.settings import TrainingSettings
+from fairplay.wording import reasons
 
 
 @dataclass(frozen=True)
@@ -41,9 +42,9 @@ def encode_data(
     limits = {"max_length": settings.max_length, "max_prompt_length": settings.max_prompt_length}
     train = encode_examples(tokenizer, examples, **limits)
     if not train.examples:
-        reasons = Counter(dropped.reason for dropped in train.dropped)
+        counted = Counter(dropped.reason for dropped in train.dropped)
         raise DataError(
-            f"no example to train on: of {len(examples)} all were dropped ({dict(reasons)})",
+            f"no example to train on: of {len(examples)} all were dropped ({reasons(counted)})",
             hint="raise max_length and max_prompt_length, or look at the data with `fairplay check`",
         )
     held_out = encode_examples(tokenizer, [e for e in eval_examples if e.pairs], **limits)

@@ -21,6 +21,7 @@ from fairplay.oracles.judge_verdicts import AMBIGUOUS, NO_LABEL
 from fairplay.records import Interval
 from fairplay.servers.outcomes import CAP_REACHED, Failure, Outcome
 from fairplay.servers.requests import ChatRequest
+from fairplay.wording import reasons
 
 TEMPLATES = ("mt-bench-1", "mt-bench-2")
 FIELDS = (("question", "answer", "reference"), ("question", "first_answer", "second_question", "answer", "reference"))
@@ -161,7 +162,7 @@ def grading_document(
     rated = [item for item in grades if item.rating is not None]
     failures = Counter(item.reason for item in grades if item.rating is None)
     if not rated:
-        raise DataError(f"no answer was graded ({dict(failures) or 'no answers'})")
+        raise DataError(f"no answer was graded ({reasons(failures) or 'no answers'})")
     total = len(grades) + unanswered
     missing = total - len(rated)
     faults = [f"{100 * missing / total:.1f} % of the answers have no grade"] if missing > DROPPED_LIMIT * total else []

@@ -22,6 +22,7 @@ from fairplay.evaluation.win_rates import evaluate_judgements
 from fairplay.oracles.judge_verdicts import Verdict
 from fairplay.records import Dropped, Judgement
 from fairplay.servers.outcomes import CAP_REACHED
+from fairplay.wording import reasons
 
 POSITION_KEYS = ("position_consistency", "first_position_bias")
 
@@ -53,8 +54,8 @@ def protocol_document(
     verdicts = as_judged(played)
     judged = [item for item in played.pairs if item.win_prob is not None]
     if not judged:
-        reasons = dict(Counter(reason for item in played.pairs for reason in item.failures))
-        raise DataError(f"{names[0]} against {names[1]}: no pair was judged ({reasons})")
+        failed = Counter(reason for item in played.pairs for reason in item.failures)
+        raise DataError(f"{names[0]} against {names[1]}: no pair was judged ({reasons(failed)})")
     share = len(verdicts.dropped) / (len(played.pairs) + len(played.unmatched))
     result = asdict(
         evaluate_judgements(
