@@ -16,6 +16,7 @@ from fairplay.errors import DataError, ResourceError
 from fairplay.generation.contract import Generated
 from fairplay.generation.sampling import TokenSampler
 from fairplay.generation.settings import GenerationSettings
+from fairplay.generation.shared_reading import prompts_read_once
 from fairplay.generation.transcriber import Transcriber
 from fairplay.models.adapters import scoring_mode
 from fairplay.models.loading import Policy, configure_threads
@@ -91,7 +92,7 @@ class TransformersEngine:
             use_cache=True,
         )
         try:
-            with scoring_mode(self.model), _without_sampling_rules(self.model):
+            with scoring_mode(self.model), _without_sampling_rules(self.model), prompts_read_once(self.model, prompts):
                 sequences: Tensor = self.model.generate(
                     input_ids,
                     attention_mask=attention_mask,
