@@ -3,13 +3,12 @@
 import logging
 
 import pytest
-import torch
 
 from fairplay.errors import ResourceError
+from fairplay.models import free_memory
 from fairplay.models.settings import ModelSettings
-from fairplay.training import room
 from fairplay.training.memory import GIB, MemoryEstimate
-from fairplay.training.room import check_room, free_bytes, remedies
+from fairplay.training.room import check_room, remedies
 from fairplay.training.settings import TrainingSettings
 from training.tiny import run, save_tiny_policy
 
@@ -63,26 +62,7 @@ def test_the_larger_part_is_mended_first():
 def test_a_training_without_room_ends_before_its_first_step(tmp_path, monkeypatch):
     start = save_tiny_policy(tmp_path / "start")
     (tmp_path / "meminfo").write_text("MemTotal: 900 kB\nMemAvailable:      100 kB\n")
-    monkeypatch.setattr(room, "MEMINFO", tmp_path / "meminfo")
+    monkeypatch.setattr(free_memory, "MEMINFO", tmp_path / "meminfo")
     with pytest.raises(ResourceError, match="memory: training needs"):
         run(tmp_path, start)
     assert not (tmp_path / "work" / "metrics.jsonl").exists()
-
-
-def test_the_processes_of_a_machine_share_its_memory_and_a_container_has_its_limit(tmp_path, monkeypatch):
-    (tmp_path / "meminfo").write_text("MemAvailable:      1000 kB\n")
-    monkeypatch.setattr(room, "MEMINFO", tmp_path / "meminfo")
-    monkeypatch.setattr(room, "CGROUP", tmp_path)
-    cpu = torch.device("cpu")
-    assert free_bytes(cpu) == 1024000
-    (tmp_path / "memory.max").write_text("3000\n")
-    (tmp_path / "memory.stat").write_text("anon 900\ninactive_file 500\nactive_file 100\n")
-    (tmp_path / "memory.current").write_text("1000\n")
-    assert free_bytes(cpu) == 2500
-    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
-    assert free_bytes(cpu) == 1250
-    (tmp_path / "memory.max").write_text("max\n")
-    assert free_bytes(cpu) == 512000
-    monkeypatch.setattr(room, "MEMINFO", tmp_path / "absent")
-    assert free_bytes(cpu) is None
-    assert free_bytes(torch.device("meta")) is None

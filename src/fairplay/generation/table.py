@@ -17,15 +17,19 @@ from fairplay.servers.hosting import check_program
 
 
 def _transformers(settings: GenerationSettings, model: str, model_settings: ModelSettings) -> Engine:
+    from fairplay.generation.room import check_weights
     from fairplay.generation.transformers_engine import TransformersEngine
     from fairplay.models.loading import load_policy
 
+    check_weights(model, model_settings)
     return TransformersEngine(load_policy(model, model_settings), settings)
 
 
 def _vllm(settings: GenerationSettings, model: str, model_settings: ModelSettings) -> Engine:
+    from fairplay.generation.room import check_weights
     from fairplay.generation.vllm_engine import start_vllm
 
+    check_weights(model, model_settings)
     return start_vllm(settings, model, model_settings)
 
 

@@ -14,11 +14,13 @@ from transformers import GenerationConfig, LogitsProcessorList
 
 from fairplay.errors import DataError, ResourceError
 from fairplay.generation.contract import Generated
+from fairplay.generation.room import check_rows
 from fairplay.generation.sampling import TokenSampler
 from fairplay.generation.settings import GenerationSettings
 from fairplay.generation.shared_reading import prompts_read_once
 from fairplay.generation.transcriber import Transcriber
 from fairplay.models.adapters import scoring_mode
+from fairplay.models.free_memory import free_bytes
 from fairplay.models.loading import Policy, configure_threads
 from fairplay.records import Prompt, Response, ResponseGroup
 
@@ -45,13 +47,14 @@ class TransformersEngine:
         """Sample responses; see `contract.Engine.respond`.
 
         Raises:
-            ResourceError: If memory ran out.
+            ResourceError: If memory can't be enough, or ran out.
         """
         if len(prompts) != len(seeds):
             raise DataError(f"{len(prompts)} prompts came with {len(seeds)} lists of seeds")
         if self.model.device.type == "cpu":
             configure_threads(self.num_parameters)
         prompt_ids, dropped = self.transcriber.encode(prompts)
+        check_rows(self.model, [len(ids) for ids in prompt_ids.values()], self.settings, free_bytes(self.model.device))
         responses: dict[int, list[Response]] = {index: [] for index in prompt_ids}
         for rows in self._batches(prompt_ids, seeds):
             generated = self._generate([prompt_ids[index] for index, _ in rows], [seed for _, seed in rows])

@@ -16,6 +16,7 @@ import torch
 from fairplay.errors import DataError, FairplayError, ResourceError, SettingsError
 from fairplay.generation.agreement import TOLERANCES, own_logps, probe_text, refuse_disagreement
 from fairplay.generation.contract import Generated
+from fairplay.generation.room import token_bytes
 from fairplay.generation.settings import GenerationSettings
 from fairplay.generation.transcriber import Transcriber
 from fairplay.generation.vllm_process import (
@@ -192,10 +193,8 @@ def _expectation(settings: GenerationSettings, model: str, model_settings: Model
     config: Any = policy.model.config.get_text_config()
     vocabulary = min(config.vocab_size, len(policy.tokenizer))
     texts = probe_text(transcriber.encoder, vocabulary, transcriber.room + settings.max_new_tokens - 1)
-    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    token_bytes = 2 * config.num_hidden_layers * heads * width * policy.model.dtype.itemsize
-    return _Expected(transcriber, texts, own_logps(policy, texts), token_bytes)
+    each = token_bytes(config, policy.model.dtype.itemsize)
+    return _Expected(transcriber, texts, own_logps(policy, texts), each)
 
 
 def _start(settings: GenerationSettings, model: str, model_settings: ModelSettings, expected: _Expected) -> VllmEngine:

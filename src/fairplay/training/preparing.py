@@ -11,6 +11,7 @@ from transformers import PreTrainedModel
 
 from fairplay.models.adapters import has_adapters
 from fairplay.models.encoding import EncodedExample
+from fairplay.models.free_memory import free_bytes
 from fairplay.models.loading import Policy, load_policy
 from fairplay.models.settings import ModelSettings
 from fairplay.objectives.objective import Objective
@@ -26,7 +27,7 @@ from fairplay.training.reading import Reading
 from fairplay.training.reference import LogpsFile, Scorer
 from fairplay.training.reference_rows import reference_rows, used_examples
 from fairplay.training.renewal import Mixture, PolicyItself, Renewal, Successor
-from fairplay.training.room import check_room, free_bytes
+from fairplay.training.room import check_room
 from fairplay.training.settings import ImportanceSettings, TrainingSettings
 from fairplay.training.start import StartLogps, StartRows, TrainingModels, start_logps
 from fairplay.training.stepping import Learner
