@@ -99,5 +99,5 @@ def test_a_member_that_changed_and_a_damaged_file_are_refused(tmp_path):
         read_mixture(str(tmp_path / "m"))
     with pytest.raises(SettingsError, match="add up to 1"):
         write_mixture(["a", "b"], [0.5, 0.6], tmp_path / "n")
-    with pytest.raises(SettingsError, match="1 weights"):
+    with pytest.raises(SettingsError, match="1 weight for 2 models"):
         write_mixture(["a", "b"], [1.0], tmp_path / "n")
