@@ -1,5 +1,6 @@
 """The house keeps its promises: light imports, and a README that tells the truth about the rooms."""
 
+import ast
 import subprocess
 import sys
 from pathlib import Path
@@ -45,3 +46,13 @@ def test_the_readme_lists_every_room_and_no_other():
 def test_a_module_says_what_it_is_and_where_it_lies(path):
     opening = path.read_text().split('"""')[1]
     assert path.name in ("__init__.py", "__main__.py", "errors.py") or "Floor" in opening
+
+
+@pytest.mark.parametrize("path", sorted(SOURCE.rglob("*.py")), ids=lambda path: str(path.relative_to(SOURCE)))
+def test_no_function_has_more_than_sixty_lines_besides_its_docstring(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            first = node.body[0]
+            has_docstring = ast.get_docstring(node) is not None
+            told = first.end_lineno - first.lineno + 1 if has_docstring else 0
+            assert node.end_lineno - node.lineno + 1 - told <= 60, node.name

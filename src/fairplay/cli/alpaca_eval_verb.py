@@ -47,19 +47,8 @@ def alpaca_eval(
     output: Format = FORMAT,
 ) -> None:
     """AlpacaEval 2 from annotations: win rate, length-controlled win rate, and their 95 % intervals, model by model."""
-    if cost is not None and cross_validate:
-        raise SettingsError("alpaca-eval: --C states C and --cv chooses it; give one of them")
-    if cost is not None and cost <= 0:
-        raise SettingsError(f"alpaca-eval: --C {cost:g} is not a positive number")
-    if fit_difficulty and (difficulty or variant != "noreg"):
-        raise SettingsError(
-            "alpaca-eval: --fit-difficulty goes with --lc noreg and without --difficulty",
-            hint="the gamed rows of v1 belong to the official difficulties, and `minimal` has none",
-        )
-    if fit_difficulty and fit_difficulty.suffix != ".csv":
-        raise SettingsError(
-            f"alpaca-eval: --fit-difficulty {fit_difficulty}: it writes a csv; give a name that ends so"
-        )
+    _check_cost(cost, cross_validate=cross_validate)
+    _check_fit(fit_difficulty, difficulty, variant)
     settings = AlpacaEvalSettings(variant, cost or 0.0, look_up, num_bootstrap, seed)
     from fairplay.evaluation.alpaca_eval.difficulty_fit import fit_difficulties
     from fairplay.evaluation.alpaca_eval.documents import result_document
@@ -92,6 +81,25 @@ def alpaca_eval(
         print_json(documents)
     else:
         _print_leaderboards(documents, variant)
+
+
+def _check_cost(cost: float | None, *, cross_validate: bool) -> None:
+    if cost is not None and cross_validate:
+        raise SettingsError("alpaca-eval: --C states C and --cv chooses it; give one of them")
+    if cost is not None and cost <= 0:
+        raise SettingsError(f"alpaca-eval: --C {cost:g} is not a positive number")
+
+
+def _check_fit(fit_difficulty: Path | None, difficulty: Path | None, variant: str) -> None:
+    if fit_difficulty and (difficulty or variant != "noreg"):
+        raise SettingsError(
+            "alpaca-eval: --fit-difficulty goes with --lc noreg and without --difficulty",
+            hint="the gamed rows of v1 belong to the official difficulties, and `minimal` has none",
+        )
+    if fit_difficulty and fit_difficulty.suffix != ".csv":
+        raise SettingsError(
+            f"alpaca-eval: --fit-difficulty {fit_difficulty}: it writes a csv; give a name that ends so"
+        )
 
 
 def _print_leaderboards(documents: Sequence[Mapping[str, Any]], variant: str) -> None:
