@@ -12,7 +12,7 @@ import typer
 from fairplay.cli.options import FORMAT, Format
 from fairplay.cli.printing import print_json, print_table
 from fairplay.errors import SettingsError
-from fairplay.evaluation.alpaca_eval.settings import LOOK_UPS, VARIANTS, AlpacaEvalSettings
+from fairplay.evaluation.alpaca_eval.settings import LOOK_UPS, OFFICIAL_JUDGE, VARIANTS, AlpacaEvalSettings
 
 
 def register(app: typer.Typer) -> None:
@@ -55,7 +55,6 @@ def alpaca_eval(
     from fairplay.evaluation.alpaca_eval.inputs import load_inputs, write_difficulties
     from fairplay.evaluation.alpaca_eval.leaderboard import merged, read_leaderboard
     from fairplay.evaluation.alpaca_eval.predicted import (
-        OFFICIAL_JUDGE,
         predicted_intervals,
         predicted_win_rates,
         read_weights,

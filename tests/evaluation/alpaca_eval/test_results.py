@@ -112,6 +112,22 @@ def test_instructions_that_only_the_difficulties_know_are_missing(tmp_path):
     assert not whole.is_partial
 
 
+def test_another_judge_s_verdicts_with_the_official_gamed_rows_are_told(tmp_path, official_inputs):
+    rows = [
+        {"model": "m", "index": n, "judge": judge, "preference": 1 + n % 2, "len_model": 90 + n, "len_baseline": 100}
+        for judge in ("weighted_alpaca_eval_gpt4_turbo", "other")
+        for n in range(40)
+    ]
+
+    def told(variant):
+        settings = AlpacaEvalSettings(variant, 10.0, num_bootstrap=0)
+        return ["are other's" in " ".join(one.notes) for one in results_of(tmp_path, rows, settings, inputs[variant])]
+
+    inputs = official_inputs
+    assert told("v1") == [False, True]
+    assert told("minimal") == [False, False]
+
+
 def test_the_average_length_is_that_of_the_responses_whose_length_is_known(tmp_path):
     rows = official_rows("one", 40)
     rows[0]["output_2"] = None

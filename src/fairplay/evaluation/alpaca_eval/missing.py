@@ -1,4 +1,4 @@
-"""What one model's annotations lack: instructions, verdicts, lengths.
+"""What one model's annotations lack: instructions, verdicts, lengths; and whether they are the official judge's.
 
 Left out: the numbers themselves (`results`). Floor 5; pure.
 """
@@ -6,6 +6,7 @@ Left out: the numbers themselves (`results`). Floor 5; pure.
 from fairplay.evaluation.alpaca_eval.annotations import ModelAnnotations
 from fairplay.evaluation.alpaca_eval.inputs import LcInputs
 from fairplay.evaluation.alpaca_eval.raw_metrics import RawMetrics
+from fairplay.evaluation.alpaca_eval.settings import OFFICIAL_JUDGE
 from fairplay.wording import plural
 
 
@@ -24,3 +25,13 @@ def missing_notes(model: ModelAnnotations, raw: RawMetrics, inputs: LcInputs) ->
     if places := model.missing_lengths:
         notes.append(f"No LC win rate: {plural(len(places), 'row')} without a length, the first in {places[0]}.")
     return notes
+
+
+def judge_notes(model: ModelAnnotations, inputs: LcInputs) -> list[str]:
+    """A word of warning where gamed rows of one judge are fitted together with another judge's verdicts."""
+    if inputs.gamed is None or model.judge in ("", OFFICIAL_JUDGE):
+        return []
+    return [
+        f"Difficulties and gamed rows of v1 are from verdicts of {OFFICIAL_JUDGE}, these are {model.judge}'s:"
+        " `--lc minimal`, or `--lc noreg --fit-difficulty`, takes nothing from the other judge."
+    ]

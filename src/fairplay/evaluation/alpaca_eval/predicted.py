@@ -16,13 +16,12 @@ from fairplay.evaluation.alpaca_eval.intervals import FitAt, predicted_interval
 from fairplay.evaluation.alpaca_eval.length_model import predicted_win_rate
 from fairplay.evaluation.alpaca_eval.results import OFFICIAL_ROWS, ModelResult, model_rows
 from fairplay.evaluation.alpaca_eval.rows import ModelRows, length_models
-from fairplay.evaluation.alpaca_eval.settings import VARIANTS, AlpacaEvalSettings
+from fairplay.evaluation.alpaca_eval.settings import OFFICIAL_JUDGE, VARIANTS, AlpacaEvalSettings
 from fairplay.lookup import nearest_hint
 from fairplay.records import Interval
 
 Floats = NDArray[np.float64]
 
-OFFICIAL_JUDGE = "weighted_alpaca_eval_gpt4_turbo"
 
 _COLUMNS = (
     ("phi", "psi", "theta"),

@@ -17,7 +17,7 @@ from fairplay.evaluation.alpaca_eval.cross_validation import choose_costs
 from fairplay.evaluation.alpaca_eval.inputs import LcInputs
 from fairplay.evaluation.alpaca_eval.intervals import lc_interval, penalty_notes
 from fairplay.evaluation.alpaca_eval.length_model import fit, lc_win_rates, predictions
-from fairplay.evaluation.alpaca_eval.missing import missing_notes
+from fairplay.evaluation.alpaca_eval.missing import judge_notes, missing_notes
 from fairplay.evaluation.alpaca_eval.raw_metrics import RawMetrics, raw_metrics
 from fairplay.evaluation.alpaca_eval.rows import LengthModels, ModelRows, length_models, standardised_gaps
 from fairplay.evaluation.alpaca_eval.settings import LOOK_UPS, VARIANTS, AlpacaEvalSettings
@@ -233,7 +233,7 @@ def _result(
         average_length=float(known.mean()) if known.size else nan,
         seconds=seconds,
         is_partial=bool(notes),
-        notes=(*notes, *_control_notes(model, raw, control)),
+        notes=(*notes, *judge_notes(model, inputs), *_control_notes(model, raw, control)),
     )
 
 

@@ -11,6 +11,9 @@ from fairplay.errors import SettingsError
 from fairplay.evaluation.settings import MIN_BOOTSTRAP
 from fairplay.lookup import lookup
 
+OFFICIAL_JUDGE = "weighted_alpaca_eval_gpt4_turbo"
+"""Whose verdicts the official difficulties and gamed rows were fitted to."""
+
 
 @dataclass(frozen=True, slots=True)
 class Variant:
