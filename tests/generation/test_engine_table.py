@@ -58,4 +58,18 @@ def test_only_what_can_move_a_sample_decides_what_a_stage_holds():
 )
 def test_what_vllm_refuses_is_told_as_memory_or_as_a_model_it_can_not_run(raised, told, message):
     with pytest.raises(told, match=message), refusals("policy"):
-        raise raised
+        raise_in("vllm.v1.engine", raised)
+
+
+def test_an_error_of_our_own_is_not_told_as_one_of_vllm():
+    for module in ("fairplay.generation.vllm_engine", "numpy"):
+        with pytest.raises(ValueError, match="out of memory, we say") as caught, refusals("policy"):
+            raise_in(module, ValueError("out of memory, we say"))
+        assert not isinstance(caught.value, DataError)
+
+
+def raise_in(module, error):
+    """Raise in a function that such a module could hold."""
+    names = {"__name__": module}
+    exec("def fail(error):\n    raise error", names)
+    names["fail"](error)

@@ -14,11 +14,12 @@ if find_spec("vllm") is None:
     pytest.skip("vllm is not installed here; test_with_vllm.py runs this file where it is", allow_module_level=True)
 pytestmark = pytest.mark.slow
 
-from fairplay.errors import DataError, SettingsError  # noqa: E402
+from fairplay.errors import DataError, ResourceError, SettingsError  # noqa: E402
 from fairplay.generation import agreement  # noqa: E402
 from fairplay.generation.agreement import sampling_mismatch  # noqa: E402
 from fairplay.generation.settings import GenerationSettings  # noqa: E402
 from fairplay.generation.table import build_engine  # noqa: E402
+from fairplay.models import free_memory  # noqa: E402
 from fairplay.models.adapters import add_adapters  # noqa: E402
 from fairplay.models.chat import ChatEncoder  # noqa: E402
 from fairplay.models.loading import Policy, load_policy  # noqa: E402
@@ -190,6 +191,13 @@ def test_a_lora_adapter_is_sampled_from_as_training_sees_it(folder, tmp_path):
 def test_an_engine_that_computes_something_else_is_stopped_before_it_samples(folder, monkeypatch):
     monkeypatch.setitem(agreement.TOLERANCES, "float32", 1e-12)
     with pytest.raises(DataError, match="vllm and transformers disagree"):
+        start(folder)
+
+
+def test_weights_that_do_not_fit_are_refused_before_vllm_starts(folder, tmp_path, monkeypatch):
+    (tmp_path / "meminfo").write_text("MemAvailable:      50 kB\n")
+    monkeypatch.setattr(free_memory, "MEMINFO", tmp_path / "meminfo")
+    with pytest.raises(ResourceError, match="its weights take"):
         start(folder)
 
 

@@ -26,10 +26,8 @@ def _transformers(settings: GenerationSettings, model: str, model_settings: Mode
 
 
 def _vllm(settings: GenerationSettings, model: str, model_settings: ModelSettings) -> Engine:
-    from fairplay.generation.room import check_weights
     from fairplay.generation.vllm_engine import start_vllm
 
-    check_weights(model, model_settings)
     return start_vllm(settings, model, model_settings)
 
 

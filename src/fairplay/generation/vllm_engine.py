@@ -16,7 +16,7 @@ import torch
 from fairplay.errors import DataError, FairplayError, ResourceError, SettingsError
 from fairplay.generation.agreement import TOLERANCES, own_logps, probe_text, refuse_disagreement
 from fairplay.generation.contract import Generated
-from fairplay.generation.room import token_bytes
+from fairplay.generation.room import check_weights, token_bytes
 from fairplay.generation.settings import GenerationSettings
 from fairplay.generation.transcriber import Transcriber
 from fairplay.generation.vllm_process import (
@@ -173,6 +173,7 @@ def start_vllm(settings: GenerationSettings, model: str, model_settings: ModelSe
         )
     import_vllm()
     check_device(model_settings.device)
+    check_weights(model, model_settings)
     expected = _expectation(settings, model, model_settings)
     free_memory()
     with refusals(model), process_left_as_it_was():

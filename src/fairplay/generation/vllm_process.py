@@ -7,6 +7,7 @@ import gc
 import logging
 import os
 import random
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -21,6 +22,7 @@ logger = logging.getLogger(__name__)
 _ENVIRONMENT = {"VLLM_CONFIGURE_LOGGING": "0", "VLLM_NO_USAGE_STATS": "1"}
 # On a CPU the engine stays in this process (a child of its own takes ten times as long to start) and binds no cores.
 _CPU_ENVIRONMENT = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
+_THEIRS = ("vllm", "lm_eval")
 
 
 def import_vllm() -> None:
@@ -67,7 +69,7 @@ def check_device(device: str, setting: str = "loading.device") -> None:
 
 @contextmanager
 def refusals(model: str, instead: str = "generation.engine=transformers") -> Iterator[None]:
-    """What vLLM raises when it can't run a model, as an error of ours.
+    """What vLLM raises when it can't run a model, as an error of ours; what comes from elsewhere goes through.
 
     Args:
         model: What it was to run.
@@ -82,6 +84,8 @@ def refusals(model: str, instead: str = "generation.engine=transformers") -> Ite
     except FairplayError:
         raise
     except (ValueError, RuntimeError, NotImplementedError) as error:
+        if not _is_theirs(error):
+            raise
         line = (str(error).strip().splitlines() or [type(error).__name__])[0]
         if isinstance(error, torch.OutOfMemoryError) or "memory" in str(error).lower():
             raise ResourceError(
@@ -89,6 +93,12 @@ def refusals(model: str, instead: str = "generation.engine=transformers") -> Ite
                 hint="lower generation.max_prompt_length, max_new_tokens or batch_size, or use more GPUs",
             ) from error
         raise DataError(f"{model}: vLLM can't run this model here: {line}", hint=f"use {instead}") from error
+
+
+def _is_theirs(error: Exception) -> bool:
+    """Whether an error was raised by vLLM, by what it called, or by the harness around it."""
+    modules = (frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__))
+    return any(module.partition(".")[0] in _THEIRS for module in modules)
 
 
 @contextmanager
