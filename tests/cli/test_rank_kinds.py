@@ -90,3 +90,12 @@ def test_what_preferences_are_worth_is_told_in_words_with_units(tmp_path, capsys
     assert "winner changes" in flips
     assert "order flip rate" not in told
     assert "order_flip_rate" not in told
+
+
+def test_an_interrupt_is_told_in_a_word_and_by_its_exit_code(tmp_path, capsys, monkeypatch):
+    (tmp_path / "interrupting_rule.py").write_text("def score(prompt, text):\n    raise KeyboardInterrupt\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    source = write(tmp_path / "in.jsonl", LINES)
+    own = ["--set", "oracle.kind=rule", "--set", "oracle.function=interrupting_rule:score"]
+    assert run(["rank", "--input", str(source), "--output", str(tmp_path / "out.jsonl"), *own]) == 130
+    assert "stopped" in capsys.readouterr().err

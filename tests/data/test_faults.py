@@ -191,3 +191,12 @@ def test_line_ends_of_unicode_do_not_split_rows(tmp_path):
     path.write_bytes(json.dumps({"prompt": text}, ensure_ascii=False).encode() + b"\n")
     (prompt,) = read_prompts(path).items
     assert prompt.messages[0].content == text
+
+
+def test_a_row_that_is_no_object_is_named_by_what_it_is(tmp_path):
+    path = tmp_path / "list.json"
+    path.write_text('[1, "x", [2]]')
+    with pytest.raises(DataError) as caught:
+        read_examples(path)
+    for what in ("it is a number", "it is text", "it is a list"):
+        assert what in str(caught.value)

@@ -173,6 +173,8 @@ def test_a_result_that_is_gone_or_no_json_is_named(copy):
 def test_a_folder_without_a_run_is_refused(tmp_path):
     with pytest.raises(DataError, match="no finished stage of a run"):
         verify(tmp_path)
+    with pytest.raises(DataError, match="no such folder"):
+        verify(tmp_path / "nowhere")
 
 
 def test_differences_are_named_by_their_place_and_rounding_is_none():

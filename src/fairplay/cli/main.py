@@ -83,6 +83,8 @@ def run(arguments: list[str]) -> int:
     """The exit code of a command line; every error that fairplay raises on purpose is one line and a hint on stderr."""
     try:
         result = get_command(app).main(args=arguments, prog_name="fairplay", standalone_mode=False)
+        if result == INTERRUPTED:  # typer turns Ctrl-C into this code, and says nothing
+            raise KeyboardInterrupt
         return result if isinstance(result, int) else 0
     except Preempted as stop:
         print(stop, file=sys.stderr)

@@ -19,6 +19,7 @@ Columns = Mapping[str, object]
 _BOM = b"\xef\xbb\xbf"
 _START = 64  # bytes that tell an array from lines
 _PARQUET_BATCH = 1000
+_KINDS = {list: "a list", str: "text", int: "a number", float: "a number", bool: "true or false", type(None): "null"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +77,7 @@ def _json_lines(stream: IO[bytes]) -> RawRows:
 def _row(where: str, value: object) -> Row | BrokenRow:
     if isinstance(value, dict):
         return Row(where, value)
-    return BrokenRow(where, RowFault(NOT_AN_OBJECT, f"it is a {type(value).__name__}"))
+    return BrokenRow(where, RowFault(NOT_AN_OBJECT, f"it is {_KINDS.get(type(value), type(value).__name__)}"))
 
 
 def _opened(path: Path) -> IO[bytes]:

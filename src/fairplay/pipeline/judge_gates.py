@@ -144,7 +144,8 @@ def training_gate(run: str, judge: ServerSettings, prompts: Sequence[Prompt]) ->
     folder = Path(run).expanduser()
     examples = sorted(folder.glob(f"iteration-*/{EXAMPLES}/{EXAMPLES_NAME}"))
     if not examples or not (folder / SETTINGS_NAME).is_file():
-        raise DataError(f"{run}: no run with training examples in it", hint="name the folder of a run that trained")
+        what = "no run with training examples in it" if folder.is_dir() else "no such folder"
+        raise DataError(f"{run}: {what}", hint="name the folder of a run that trained")
     oracle = read_yaml(folder / SETTINGS_NAME).get("oracle", {})
     overlap = prompt_overlap(_trained_on(examples), list({prompt.messages: prompt for prompt in prompts}.values()))
     return {"oracle_is_judge": any(_is_same(judge, server) for server in _servers(oracle)), "overlap": asdict(overlap)}

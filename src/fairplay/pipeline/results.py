@@ -172,6 +172,8 @@ def read_results(path: Path, kinds: Sequence[str]) -> dict[str, Any]:
     path = path / RESULTS_NAME if path.is_dir() else path
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: no such file", hint="is the run finished? name its folder") from error
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: can't read results from it ({error})", hint="is the run finished?") from error
     version = document.get("schema_version") if isinstance(document, dict) else None

@@ -77,7 +77,8 @@ def verify(folder: Path) -> dict[str, Any]:
             return _told_all(folder, [*files, *_stages(recomputed_judged(folder, results), version)])
     paths = sorted(folder.glob(f"iteration-*/*/{MANIFEST_NAME}"))
     if not paths or not (folder / SETTINGS_NAME).is_file():
-        raise DataError(f"{folder}: no finished stage of a run in it", hint="name the folder of a run")
+        what = "no finished stage of a run in it" if folder.is_dir() else "no such folder"
+        raise DataError(f"{folder}: {what}", hint="name the folder of a run")
     checks: list[Check] = []
     manifests: dict[tuple[int, str], Manifest] = {}
     for path in paths:

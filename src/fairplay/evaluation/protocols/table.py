@@ -92,5 +92,7 @@ def check_orders(protocol: Protocol, orders: str) -> str:
         SettingsError: If the protocol has no such orders.
     """
     if orders and orders not in protocol.orders:
-        raise SettingsError(f"orders: {protocol.title} has no orders `{orders}`", hint=f"known: {protocol.orders}")
+        raise SettingsError(
+            f"orders: {protocol.title} has no orders `{orders}`", hint=f"known: {', '.join(protocol.orders)}"
+        )
     return orders or protocol.orders[0]
