@@ -190,7 +190,7 @@ def train_offline(
         digest = content_digest(settings.model)
         logger.info(
             "%s: %d examples, objective %s, learning rate %g",
-            *(run.path, read.num_out, settings.objective, settings.training.learning_rate),
+            *(run.path, read.num_out, settings.objective["name"], settings.training.learning_rate),
         )
         trained = train_stage(
             run,
