@@ -1,5 +1,8 @@
 """Too little memory for sampling is said before it begins."""
 
+import shutil
+from pathlib import Path
+
 import pytest
 
 from fairplay.errors import ResourceError
@@ -44,12 +47,19 @@ def test_weights_that_do_not_fit_are_refused_before_they_are_loaded(policy, has)
 
 def test_a_type_of_half_the_size_needs_half_the_memory(policy, has):
     parameters = sum(parameter.numel() for parameter in make_model("llama").parameters())
-    stored = room._stored_parameters(room.Path(policy))
+    stored = room._stored_parameters(Path(policy))
     assert stored == pytest.approx(parameters, rel=0.5)
     has(stored * 3 // 1024)
     build_engine(SETTINGS, policy, ModelSettings(dtype="bfloat16"))
     with pytest.raises(ResourceError, match="its weights take"):
         build_engine(SETTINGS, policy, ModelSettings())
+
+
+def test_weights_that_lie_there_twice_count_once(policy):
+    folder = Path(policy)
+    stored = room._stored_parameters(folder)
+    shutil.copy(folder / "model.safetensors", folder / "consolidated.safetensors")
+    assert room._stored_parameters(folder) == stored > 0
 
 
 def test_prompts_that_can_not_be_kept_end_the_stage_before_a_token_is_sampled(policy, has):

@@ -48,9 +48,9 @@ def check_weights(model: str, settings: ModelSettings) -> None:
 
 
 def _stored_parameters(folder: Path) -> int:
-    """Parameters in a folder's safetensors files, by what these say at their beginning."""
+    """Parameters in the safetensors files that transformers reads of a folder, by what these say at their beginning."""
     number = 0
-    for path in folder.glob("*.safetensors"):
+    for path in folder.glob("model*.safetensors"):  # some hold the same weights again, in `consolidated.safetensors`
         with path.open("rb") as file:
             header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
         number += sum(prod(entry["shape"]) for name, entry in header.items() if name != "__metadata__")
