@@ -67,6 +67,12 @@ def turn(step: Callable[[], float], *, at_once: bool) -> Turn:
     return Turn(result, time.process_time() - start, _status("VmHWM") - before)
 
 
+def resident_mib() -> float:
+    """MiB of the resident set, free memory given back."""
+    _forget_peak()
+    return _status("VmRSS")
+
+
 def take_turns(engines: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, Turns]:
     """Every engine once a round, after one round that is not counted and one for memory.
 

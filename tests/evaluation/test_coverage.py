@@ -221,20 +221,26 @@ def test_benchmarks_and_the_alignment_tax_cover_as_they_say():
 
 
 @pytest.mark.slow
-def test_style_control_covers_as_it_says():
+@pytest.mark.parametrize("num_prompts", [60, 150, 500])
+def test_style_control_and_what_style_is_worth_cover_as_they_say(num_prompts):
     def world(rng, size):
         differences = rng.normal([0.4, 0.2, 0.1, 0.1], 1.0, size=(size, 4))
         logits = 0.3 + differences @ [0.8, 0.3, -0.2, 0.0] + 0.5 * rng.normal(size=size)
         return (rng.random(size) < 1 / (1 + np.exp(-logits))).astype(float), differences
 
     wins, differences = world(np.random.default_rng(5), 200_000)
-    truth = float(fit_style(wins, differences, np.ones((1, len(wins))))[0, 0])
+    rate, *worth = fit_style(wins, differences, np.ones((1, len(wins))))[0]
 
     def draw(rng, seed):
-        found = style_control(*world(rng, 150), seed=seed, num_bootstrap=NUM_BOOTSTRAP)
-        return {"at equal style": (found.win_rate, truth)}
+        wins, differences = world(rng, num_prompts)
+        found = style_control(wins, differences, seed=seed, num_bootstrap=NUM_BOOTSTRAP)
+        scale = np.sqrt((differences**2).mean(axis=0))  # a coefficient is in units of its own sample's
+        told = zip(found.coefficients.items(), np.array(worth) * scale, strict=False)
+        return {"at equal style": (found.win_rate, rate)} | {
+            name: (interval, float(truth)) for (name, interval), truth in told
+        }
 
-    assert_covered(draw, num_simulations=700)
+    assert_covered(draw, num_simulations=1000)
 
 
 @pytest.mark.slow

@@ -31,21 +31,28 @@ def test_means_of_graded_verdicts_cover_as_they_say_on_few_prompts(kind, num_pro
     assert_covered(draw, num_simulations=1500)
 
 
-def test_the_change_of_a_graded_lc_win_rate_covers_as_it_says():
-    def sides(rng, num_prompts):
-        win_probs, lengths, opponent = draw_world("probabilities", num_prompts, 1, rng)
+@pytest.mark.parametrize("num_prompts", [40, 100])
+@pytest.mark.parametrize(("kind", "num_samples"), [("letters", 1), ("probabilities", 1), ("probabilities", 3)])
+def test_the_change_of_an_lc_win_rate_covers_as_it_says(kind, num_samples, num_prompts):
+    """Of a policy to one that wins more and writes longer, against the same opponent."""
+
+    def sides(rng, size):
+        win_probs, lengths, opponent = draw_world("probabilities", size, num_samples, rng)
         moved = np.log(win_probs / (1 - win_probs)) + 0.3 + 0.4 * rng.normal(size=win_probs.shape)
-        return (win_probs, lengths, opponent), (1 / (1 + np.exp(-moved)), np.ceil(1.2 * lengths), opponent)
+        outcomes = [win_probs, 1 / (1 + np.exp(-moved))]
+        if kind == "letters":
+            outcomes = [(rng.random(one.shape) < one).astype(float) for one in outcomes]
+        return (outcomes[0], lengths, opponent), (outcomes[1], np.ceil(1.2 * lengths), opponent)
 
     rates = []
-    for side in sides(np.random.default_rng(4), 200_000):
-        columns = columns_of(*side, range(200_000))
+    for side in sides(np.random.default_rng(4), 100_000):
+        columns = columns_of(*side, range(100_000))
         fit = fit_length_model(length_design(columns), np.ones((1, columns.num_prompts)))
         rates.append(float(fit.lc_win_rates[0]))
 
     def draw(rng, seed):
-        before, after = (judgements_of(*side) for side in sides(rng, 70))
+        before, after = (judgements_of(*side) for side in sides(rng, num_prompts))
         found = verdict_difference(before, after, seed=seed, num_bootstrap=300)
         return {"change": (found.lc_win_rate_difference, rates[1] - rates[0])}
 
-    assert_covered(draw, num_simulations=800)
+    assert_covered(draw, num_simulations=1000)

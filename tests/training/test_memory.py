@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from fairplay.models.encoding import EncodedExample
-from fairplay.training.memory import STATE_BYTES, largest_micro_batch, optimizer_bytes
+from fairplay.training.memory import SCRATCH_COPIES, STATE_BYTES, largest_micro_batch, optimizer_bytes
 from fairplay.training.optimizers import OPTIMIZERS, build_optimizer
 from fairplay.training.plan import plan_division, plan_steps
 from fairplay.training.settings import TrainingSettings
@@ -113,8 +113,53 @@ def test_the_states_of_every_optimizer_are_known_to_the_byte(name, dtype):
     assert optimizer_bytes(parameters, name) == found
 
 
-def test_every_optimizer_has_its_state_described():
-    assert set(STATE_BYTES) == set(OPTIMIZERS)
+def test_every_optimizer_has_its_state_and_scratch_described():
+    assert set(STATE_BYTES) == set(SCRATCH_COPIES) == set(OPTIMIZERS)
+
+
+# Prints, for every optimiser and two types, the bytes that its second step takes on top, and those it should take.
+STEPS = """
+import ctypes, json, sys
+from pathlib import Path
+
+import torch
+
+from fairplay.training.memory import scratch_bytes
+from fairplay.training.optimizers import OPTIMIZERS, build_optimizer
+from fairplay.training.settings import TrainingSettings
+
+def resident(entry):
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(1024 * int(line.split()[1]) for line in lines if line.startswith(entry))
+
+for name in OPTIMIZERS:
+    for dtype in (torch.float32, torch.bfloat16):
+        parameter = torch.nn.Parameter(torch.randn(1024, 2048).to(dtype))
+        optimizer = build_optimizer([parameter], TrainingSettings(optim=name))
+        parameter.grad = torch.randn_like(parameter)
+        optimizer.step()
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
+        Path("/proc/self/clear_refs").write_text("5")
+        before = resident("VmRSS")
+        optimizer.step()
+        told = [name, str(dtype), resident("VmHWM") - before, scratch_bytes([parameter], name)]
+        print(json.dumps(told), flush=True)
+"""
+
+
+@pytest.mark.skipif(
+    not Path("/proc/self/clear_refs").exists(), reason="only Linux tells how much memory a process took"
+)
+@pytest.mark.slow
+def test_the_scratch_of_every_optimizer_is_known():
+    environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536"}
+    done = subprocess.run([sys.executable, "-c", STEPS], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    told = [json.loads(line) for line in done.stdout.splitlines()]
+    assert {name for name, *_ in told} == set(OPTIMIZERS)
+    one_copy = 4 * 1024 * 2048
+    for name, dtype, measured, described in told:
+        assert abs(measured - described) < 0.6 * one_copy, (name, dtype, measured / one_copy, described / one_copy)
 
 
 @pytest.mark.parametrize("layout", ["padded", "shared"])

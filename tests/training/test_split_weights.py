@@ -19,7 +19,7 @@ floats = st.floats(width=32, allow_nan=False, allow_infinity=False, min_value=-(
 
 def halves(whole):
     upper, lower = torch.empty_like(whole, dtype=torch.bfloat16), torch.empty_like(whole, dtype=torch.int16)
-    split(whole, upper, lower)
+    split(whole.clone(), upper, lower)
     return upper, lower
 
 

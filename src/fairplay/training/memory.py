@@ -36,7 +36,6 @@ logger = logging.getLogger(__name__)
 
 GIB = 2**30
 _PROBED = 16  # tokens of the shortest of three probed rows
-_SCRATCH_COPIES = 3  # float32 copies of one parameter within its step: the whole, its gradient, the update
 
 
 @dataclass(frozen=True)
@@ -89,6 +88,18 @@ STATE_BYTES: Mapping[str, Callable[[int, int, Sequence[int]], int]] = {
     "sgd": lambda n, size, shape: 0,
 }
 
+# Of one parameter in float32: how many copies of it its step makes. torchao's step, compiled on a GPU, makes none.
+SCRATCH_COPIES: Mapping[str, int] = {
+    "adafactor": 1,
+    "adagrad": 1,
+    "adamw_torch": 2,
+    "adamw_torch_4bit": 13,
+    "adamw_torch_8bit": 13,
+    "adamw_torch_fused": 0,
+    "rmsprop": 1,
+    "sgd": 0,
+}
+
 
 def optimizer_bytes(parameters: Sequence[Tensor], optim: str) -> int:
     """Bytes that an optimiser keeps from step to step, a few counters aside.
@@ -135,7 +146,7 @@ def estimate_memory(
         optimizer=optimizer_bytes(trained, settings.optim) // num_ranks,
         activations=_activations(model, laid, bf16=settings.bf16),
         head=_head(model, len(laid.target), bf16=settings.bf16),
-        update=_update(trained, settings.optim) // num_ranks,
+        update=scratch_bytes(trained, settings.optim) // num_ranks,
     )
 
 
@@ -245,12 +256,22 @@ def _head(model: PreTrainedModel, num_scored: int, *, bf16: bool) -> int:
     return held + 2 * num_scored * weight.shape[1] * itemsize + of_weight
 
 
-def _update(trained: Sequence[Tensor], optim: str) -> int:
-    """Scratch of a step: of one parameter, or of all at once where torch steps them together."""
+def scratch_bytes(trained: Sequence[Tensor], optim: str) -> int:
+    """Bytes that an optimiser's step takes and gives back: of one parameter, or of all where torch steps them together.
+
+    Args:
+        trained: What is trained.
+        optim: Name of the optimiser.
+    """
     together = {"adamw_torch", "adagrad", "rmsprop", "sgd"}
-    if optim in together and trained[0].is_cuda and not any(p.dtype is torch.bfloat16 for p in trained):
+    halves = any(p.dtype is torch.bfloat16 for p in trained)
+    if optim in together and trained[0].is_cuda and not halves:
         return sum(p.nbytes for p in trained)
-    return _SCRATCH_COPIES * 4 * max(p.numel() for p in trained)
+    copies = 0 if trained[0].is_cuda and optim.startswith("adamw_torch_") else SCRATCH_COPIES[optim]
+    # A weight in bfloat16 is joined to float32 for its step, and so is its gradient.
+    return max(
+        p.numel() * (4 * (copies + 2) if p.dtype is torch.bfloat16 else p.element_size() * copies) for p in trained
+    )
 
 
 def log_estimate(estimate: MemoryEstimate) -> None:

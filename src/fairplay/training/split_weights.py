@@ -23,17 +23,17 @@ Build = Callable[[Groups], Optimizer]
 
 
 def split(whole: Tensor, upper: Tensor, lower: Tensor) -> None:
-    """Write the two halves of float32 numbers.
+    """Write the two halves of float32 numbers; nothing but one tensor of their size is made.
 
     Args:
-        whole: Numbers, float32, any shape.
+        whole: Numbers, float32, any shape; used up.
         upper: Takes the nearest bfloat16 of each; halfway between two, the larger in size.
         lower: Takes the lower 16 bits as int16, counted from `upper`; the two together are `whole`, bit for bit.
     """
     bits = whole.view(torch.int32)
-    rounded = (bits + 0x8000) >> 16
+    rounded = (bits + 0x8000).bitwise_right_shift_(16)
     upper.view(torch.int16).copy_(rounded)
-    lower.copy_(bits - (rounded << 16))
+    lower.copy_(bits.sub_(rounded.bitwise_left_shift_(16)))
 
 
 def joined(upper: Tensor, lower: Tensor) -> Tensor:
@@ -113,8 +113,9 @@ class _Part:
         self.whole.data = joined(upper, self.lower)
         self.whole.grad = own_part(gradient).float() if gradient is not None else None
         self.optimizer.step()
+        self.whole.grad = None  # makes room
         split(self.whole.data, upper, self.lower)
-        self.whole.data, self.whole.grad = self.whole.new_empty(0), None
+        self.whole.data = self.whole.new_empty(0)
 
     def state(self) -> dict[str, Any]:
         state = dict(self.optimizer.state[self.whole])
