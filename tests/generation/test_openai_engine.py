@@ -79,7 +79,7 @@ def test_a_prompt_that_the_server_refuses_is_dropped_and_counted(server):
         respond(settings_of(server), prompts("[400] everything"), [[1]])
 
 
-@pytest.mark.parametrize("fault", ["500", "html", "reset"])
+@pytest.mark.parametrize("fault", ["500", "html", "reset", "upstream"])
 def test_less_than_asked_is_an_error_that_says_how_much_and_why(server, fault):
     with pytest.raises(ServiceError, match="1 of 3 responses did not come") as caught:
         respond(settings_of(server), prompts("fine", f"[{fault}] never"), [[1, 2], [1]])

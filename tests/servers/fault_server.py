@@ -108,11 +108,19 @@ def _handler(server: FaultServer) -> type[BaseHTTPRequestHandler]:
             self.send(int(what[:3]), json.dumps(error).encode(), headers)
 
         def reply(self, what: str, said: dict[str, Any], body: dict[str, Any]) -> None:
-            reason = {"cut": "length", "filter": "content_filter"}.get(what, said["finish_reason"])
+            ends = {
+                "cut": "length",
+                "filter": "content_filter",
+                "tools": "tool_calls",
+                "abort": "abort",
+                "MAX": "MAX_TOKENS",
+            }
+            reason = ends.get(what, said["finish_reason"])
             logprobs = {"content": said["logprobs"]} if said["logprobs"] and what != "nologprobs" else None
             choices = [
                 {"index": index, "finish_reason": reason, "logprobs": logprobs,
-                 "message": {"role": "assistant", "content": None if what == "null" else said["text"]}}
+                 "message": {"role": "assistant", "content": None if what in ("null", "tools") else said["text"]},
+                 **({"error": {"code": 502, "message": "the upstream is gone"}} if what == "upstream" else {})}
                 for index in range(1 if what == "few" else body.get("n", 1))
             ]  # fmt: skip
             usage = {"prompt_tokens": 10, "completion_tokens": 2}

@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -51,6 +52,11 @@ EVERY_CLASS = {
     "[filter]": "refused",
     "[html]": "malformed reply",
     "[null]": "malformed reply",
+    "[upstream,ok]": None,
+    "[upstream]": "broken-off reply",
+    "[abort]": "broken-off reply",
+    "[tools]": "broken-off reply",
+    "[MAX]": "broken-off reply",
     "[cut]": "cut reply",
     "[nologprobs]": "no log-probs",
     "[few]": "fewer choices than asked for",
@@ -66,7 +72,7 @@ def test_every_class_of_failure_is_counted_and_nothing_else_is_lost():
     assert told == EVERY_CLASS
     assert accounting.requested == len(EVERY_CLASS) == accounting.ok + sum(accounting.failures.values())
     assert set(accounting.failures) == set(FAILURES) - {"cost cap reached"}
-    assert accounting.models == {"judge-dated": 5}
+    assert accounting.models == {"judge-dated": 6}
     assert accounting.retries["rate limited"] == 2
     assert accounting.retries["timed out"] >= 2
 
@@ -166,6 +172,29 @@ def test_failures_are_never_kept(tmp_path):
                 (got,) = client.complete([ask("[cut,ok]", must_end=True)])
             assert isinstance(got, expected)
     assert server.asked["[cut,ok]"] == 2
+
+
+def test_a_broken_off_reply_that_an_older_release_kept_is_asked_for_anew(tmp_path):
+    path = tmp_path / "c"
+    with fault_server() as server:
+        with client_of(server, cache=str(path)) as client:
+            client.complete([ask("one"), ask("two")])
+        with sqlite3.connect(path) as connection:
+            connection.execute("""UPDATE replies SET reply = replace(reply, '"stop"', '"error"')""")
+        connection.close()
+        with client_of(server, cache=str(path)) as client:
+            told = client.complete([ask("one"), ask("two")])
+            assert [choice.finish_reason for reply in told for choice in reply.choices] == ["stop", "stop"]
+            assert client.accounting().cached == 0
+    assert server.asked == {"one": 2, "two": 2}
+
+
+def test_what_a_broken_off_reply_says_is_told_and_what_it_took_is_booked():
+    with fault_server() as server, client_of(server, max_attempts=2) as client:
+        (got,) = client.complete([ask("[upstream]")])
+        assert "`error`" in got.detail
+        assert "the upstream is gone" in got.detail
+        assert client.accounting().prompt_tokens == 2 * 10
 
 
 def test_another_checkpoint_behind_the_same_name_is_asked_anew(tmp_path):

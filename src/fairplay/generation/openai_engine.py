@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import get_args
 
 from fairplay.errors import DataError, ServiceError
 from fairplay.generation.contract import Generated
@@ -20,10 +19,10 @@ from fairplay.generation.settings import POLICY, GenerationSettings
 from fairplay.generation.transcriber import Transcriber
 from fairplay.generation.vllm_process import free_memory
 from fairplay.models.settings import ModelSettings
-from fairplay.records import Dropped, FinishReason, Prompt, Response, ResponseGroup
+from fairplay.records import Dropped, Prompt, Response, ResponseGroup
 from fairplay.servers.client import ChatClient
 from fairplay.servers.hosting import HostedServer, start_server
-from fairplay.servers.outcomes import CAP_REACHED, REFUSED, Failure, Outcome, Reply
+from fairplay.servers.outcomes import CAP_REACHED, ENDS, REFUSED, Failure, Outcome, Reply
 from fairplay.servers.requests import ChatRequest
 from fairplay.servers.settings import ServerSettings
 from fairplay.storage.digests import content_digest
@@ -142,8 +141,7 @@ class OpenaiEngine:
                 )
             logps = [position.logprob for position in choice.positions]
             return self.transcriber.response(choice.token_ids, logps, seed)
-        known: dict[str, FinishReason] = {reason: reason for reason in get_args(FinishReason)}
-        return Response(text=choice.text, finish_reason=known.get(choice.finish_reason, "stop"), seed=seed)
+        return Response(text=choice.text, finish_reason=ENDS[choice.finish_reason], seed=seed)
 
     def _request(self, prompt: Prompt, seed: int) -> ChatRequest:
         return ChatRequest(

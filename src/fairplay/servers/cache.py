@@ -7,7 +7,6 @@ Left out: failures, which are never kept, and what a key covers (`requests.py`).
 import sqlite3
 import threading
 from collections.abc import Iterable
-from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
@@ -25,7 +24,7 @@ class ReplyCache(Protocol):
     """Where replies are kept."""
 
     def get(self, keys: Iterable[str]) -> dict[str, Reply]:
-        """The replies that are there; their `attempts` are 0."""
+        """The replies that are there; their `attempts` are 0. Those that were broken off count as not there."""
         ...
 
     def put(self, key: str, reply: Reply) -> None:
@@ -92,11 +91,13 @@ class SqliteCache:
                 raise self._unusable(error) from error
             for key, text in rows:
                 try:
-                    found[key] = replace(parse_reply(text, 0), attempts=0)
+                    reply = parse_reply(text, attempts=0)
                 except MalformedReplyError as error:
                     raise DataError(
                         f"{self._path}: reply {key[:12]} is damaged ({error})", hint="remove that row to ask again"
                     ) from error
+                if reply.has_ended:
+                    found[key] = reply
         return found
 
     def put(self, key: str, reply: Reply) -> None:

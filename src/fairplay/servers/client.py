@@ -19,7 +19,9 @@ from fairplay.servers.cache import open_cache
 from fairplay.servers.faults import Fault
 from fairplay.servers.ledger import Ledger, cost_of
 from fairplay.servers.outcomes import (
+    BROKEN_OFF,
     CAP_REACHED,
+    MALFORMED,
     NO_CONNECTION,
     RATE_LIMITED,
     SERVER_ERROR,
@@ -41,7 +43,7 @@ FIRST_WAIT = 0.5
 FREE_RETRIES = 20
 HOPELESS = 20
 _POLL_SECONDS = 0.5
-_UNREACHABLE = frozenset({RATE_LIMITED, SERVER_ERROR, TIMED_OUT, NO_CONNECTION})
+_UNREACHABLE = frozenset({RATE_LIMITED, SERVER_ERROR, TIMED_OUT, NO_CONNECTION, MALFORMED, BROKEN_OFF})
 
 
 @dataclass(frozen=True, slots=True)

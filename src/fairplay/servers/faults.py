@@ -6,11 +6,12 @@ Left out: sending (`transport.py`), waiting (`client.py`). Floor 3.
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from email.utils import parsedate_to_datetime
 from math import isfinite
 
 from fairplay.servers.outcomes import (
+    BROKEN_OFF,
     CUT,
     FEW_CHOICES,
     NO_LOGPROBS,
@@ -74,11 +75,17 @@ def status_fault(status: int, headers: Mapping[str, str], text: str) -> Fault:
 
 
 def reply_fault(reply: Reply, request: ChatRequest) -> Fault | None:
-    """What is wrong with a well-formed reply to this request, if anything; another attempt would not do better."""
+    """What is wrong with a well-formed reply to this request, if anything.
+
+    Another attempt may do better only where the reply was broken off.
+    """
     used = (reply.prompt_tokens, reply.completion_tokens)
     reasons = [choice.finish_reason for choice in reply.choices]
     if any(reason in _FILTERED for reason in reasons):
         return _spent(REFUSED, f"the reply ended with {', '.join(reasons)}", used)
+    if not reply.has_ended:
+        told = " ".join(f"`{choice.finish_reason}` {choice.text[:_SHOWN]}" for choice in reply.choices)
+        return replace(_spent(BROKEN_OFF, f"the reply ended with {told[:_SHOWN].rstrip()}", used), again=True)
     if len(reply.choices) < request.num_choices:
         return _spent(FEW_CHOICES, f"{len(reply.choices)} of {request.num_choices}", used)
     if request.must_end and "length" in reasons:
@@ -89,7 +96,7 @@ def reply_fault(reply: Reply, request: ChatRequest) -> Fault | None:
 
 
 def _spent(reason: str, detail: str, used: tuple[int, int]) -> Fault:
-    return Fault(reason, detail, prompt_tokens=used[0], completion_tokens=used[1])
+    return Fault(reason, detail, prompt_tokens=used[0], completion_tokens=used[1], may_be_charged=not any(used))
 
 
 def retry_after(headers: Mapping[str, str], *, now: float) -> float:

@@ -7,16 +7,22 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from fairplay.records import FinishReason
+
 RATE_LIMITED = "rate limited"
 SERVER_ERROR = "server error"
 TIMED_OUT = "timed out"
 NO_CONNECTION = "no connection"
 REFUSED = "refused"
 MALFORMED = "malformed reply"
+BROKEN_OFF = "broken-off reply"
 CUT = "cut reply"
 NO_LOGPROBS = "no log-probs"
 FEW_CHOICES = "fewer choices than asked for"
 CAP_REACHED = "cost cap reached"
+
+ENDS: Mapping[str, FinishReason] = {"stop": "stop", "length": "length"}
+"""How a reply may end: by itself, or at its limit of tokens. One that ended otherwise is no reply."""
 
 FAILURES: Mapping[str, str] = {
     RATE_LIMITED: "429 at every attempt",
@@ -25,6 +31,7 @@ FAILURES: Mapping[str, str] = {
     NO_CONNECTION: "no connection, or one that broke, at every attempt",
     REFUSED: "the server does not take this request, its filter stopped the reply, or the model refused",
     MALFORMED: "a reply that is not what a chat server replies, at every attempt",
+    BROKEN_OFF: "the reply ended neither by itself nor at its limit of tokens, such as by an error, at every attempt",
     CUT: "the reply reached its limit of tokens and had to end",
     NO_LOGPROBS: "log-probs were asked for and did not come",
     FEW_CHOICES: "fewer replies than asked for",
@@ -43,7 +50,10 @@ class Position:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """One reply's text, why it ended ("stop" or "length"), and its log-probs and token ids, empty if not asked for."""
+    """One reply's text, why it ended, and its log-probs and token ids, empty if not asked for.
+
+    The client returns and keeps only those that ended as `ENDS` says; `faults.py` sees the others.
+    """
 
     text: str
     finish_reason: str
@@ -69,6 +79,11 @@ class Reply:
     completion_tokens: int
     attempts: int = 0
     prompt_token_ids: tuple[int, ...] = ()
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether every choice ended as `ENDS` says."""
+        return all(choice.finish_reason in ENDS for choice in self.choices)
 
 
 @dataclass(frozen=True, slots=True)

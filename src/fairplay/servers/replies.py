@@ -87,14 +87,16 @@ def _ids(value: Any) -> tuple[int, ...]:
 
 
 def _choice(document: Any) -> Choice:
+    if isinstance(document, dict) and document.get("error"):  # what some routers put below a status of 200
+        return Choice(json.dumps(document["error"]), "error")
     message = document.get("message") if isinstance(document, dict) else None
     if not isinstance(message, dict):
         raise MalformedReplyError("a choice without `message`")
     reason, content = document.get("finish_reason"), message.get("content")
     if message.get("refusal"):
         return Choice(str(message["refusal"]), "refusal")
-    if content is None and reason in ("length", "content_filter"):
-        content = ""  # all tokens went into a reasoning that is not shown, or the filter took the text away
+    if content is None and reason != "stop":
+        content = ""  # all tokens went into a reasoning that is not shown, or something took the text away
     if not isinstance(content, str) or not isinstance(reason, str):
         raise MalformedReplyError("a choice without text or `finish_reason`")
     logprobs = document.get("logprobs")
