@@ -11,7 +11,7 @@ from fairplay.evaluation.alpaca_eval.reading import read_annotations
 from fairplay.evaluation.protocols.orders import official_switch
 from fairplay.oracles.kinds.llm_judge import LlmJudgeSettings
 from fairplay.pipeline.judge_files import JudgeFilesSettings, Task, estimate_files, judge_files
-from fairplay.pipeline.judge_sides import read_side
+from fairplay.pipeline.judge_sides import read_side, side_name
 from fairplay.pipeline.single_stages import rank_file
 from fairplay.servers.settings import ServerSettings
 from fairplay.storage.settings_file import build_settings
@@ -187,6 +187,26 @@ def test_one_response_a_row_is_read_under_its_own_name(tmp_path):
     sides = [read_side(written(f"{key}.jsonl", key, "red")) for key in ("response", "output")]
     assert sides[0].groups == sides[1].groups
     assert [group.responses[0].text for group in sides[0].groups] == ["red 0", "red 1", "red 2"]
+
+
+def test_output_comes_before_response_and_the_first_readable_row_says_which_there_is(tmp_path):
+    both = [{"instruction": f"Say {i}.", "response": "", "output": f"o {i}"} for i in range(2)]
+    path = tmp_path / "both.json"
+    path.write_text(json.dumps(both))
+    assert [group.responses[0].text for group in read_side(str(path)).groups] == ["o 0", "o 1"]
+    path.write_text(json.dumps([3, {"instruction": "Say 1.", "response": "r 1"}]))
+    with pytest.raises(DataError, match="row 1"):
+        read_side(str(path))
+    path.write_text(json.dumps([["no row"], {"instruction": "Say 1.", "generator": "ours"}]))
+    assert side_name(str(path)) == "ours"
+
+
+def test_a_side_of_a_kind_that_is_not_read_is_refused_in_words(tmp_path):
+    path = tmp_path / "o.txt"
+    path.write_text("a response\n")
+    for source in (str(path), f"{path}::output"):
+        with pytest.raises(DataError, match=r"o\.txt: not a file of a known kind"):
+            read_side(source)
 
 
 def test_arena_hard_plays_both_games_and_reports_at_equal_style(tmp_path, sides):

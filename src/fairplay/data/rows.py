@@ -48,9 +48,11 @@ def read_rows(path: Path) -> RawRows:
         path: A file whose name ends in one of `READERS`.
 
     Raises:
-        DataError: If the file can't be opened, is cut off, or is not what its name says.
+        DataError: If its name ends in none of them, or it can't be opened, is cut off, or is not what its name says.
     """
-    reader = next(reader for suffix, reader in READERS.items() if path.name.endswith(suffix))
+    reader = next((reader for suffix, reader in READERS.items() if path.name.endswith(suffix)), None)
+    if reader is None:
+        raise DataError(f"{path}: not a file of a known kind", hint=f"known: {', '.join(sorted(READERS))}")
     try:
         yield from reader(path)
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:

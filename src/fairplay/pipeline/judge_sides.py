@@ -36,8 +36,8 @@ def read_side(source: str) -> JudgedSide:
     """The responses of one side.
 
     Args:
-        source: `FILE` or `FILE::COLUMN`, by default the column `responses`, `response` or `output`, which is there;
-            `::chosen` takes the chosen responses of preference pairs.
+        source: `FILE` or `FILE::COLUMN`, by default the column `responses`, `output` or `response`, the first of them
+            that is there; `::chosen` takes the chosen responses of preference pairs.
 
     Raises:
         DataError: If there is no such file, or it holds no responses.
@@ -64,8 +64,13 @@ def read_side(source: str) -> JudgedSide:
 
 
 def _column(path: Path) -> str:
-    first = next(read_rows(path), None)
-    return "response" if isinstance(first, Row) and "response" in first.columns else "output"
+    columns = _first_columns(path)
+    return "response" if "response" in columns and "output" not in columns else "output"
+
+
+def _first_columns(path: Path) -> Mapping[str, object]:
+    """The columns of the first row that can be read; none where there is no such row."""
+    return next((row.columns for row in read_rows(path) if isinstance(row, Row)), {})
 
 
 def side_name(source: str) -> str:
@@ -75,8 +80,7 @@ def side_name(source: str) -> str:
     if column:
         return f"{path.stem}::{column}"
     if name.endswith(tuple(READERS)):
-        first = next(read_rows(path.expanduser()), None)
-        generator = first.columns.get("generator") if isinstance(first, Row) else None
+        generator = _first_columns(path.expanduser()).get("generator")
         if isinstance(generator, str) and generator:
             return generator
     return path.stem
