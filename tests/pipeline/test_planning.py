@@ -6,7 +6,7 @@ import pytest
 from fairplay.cli.options import Format
 from fairplay.cli.plan_pages import print_plan
 from fairplay.errors import DataError, SettingsError
-from fairplay.pipeline.context import CHECKPOINT, EVALUATION, GATES, PREFERENCES, RESPONSES
+from fairplay.pipeline.context import CHECKPOINT, EVALUATION, GAME, GATES, PREFERENCES, RESPONSES
 from fairplay.pipeline.loop import run_loop
 from fairplay.pipeline.planning.calibration import calibrate
 from fairplay.pipeline.planning.clock import Place, Rates
@@ -21,7 +21,7 @@ from fairplay.pipeline.planning.costs import (
 )
 from fairplay.pipeline.planning.plan import PLAN_NAME, run_plan
 from fairplay.pipeline.planning.shapes import KNOWN, model_shape
-from fairplay.pipeline.planning.work import Lengths, comparisons
+from fairplay.pipeline.planning.work import START, Lengths, comparisons
 from fairplay.storage.run_directory import RunDirectory
 
 LLAMA = KNOWN["meta-llama/Meta-Llama-3-8B-Instruct"]
@@ -113,7 +113,12 @@ def test_rates_are_a_line_through_two_sizes(settings_of):
     assert plan["seconds"] > 0
     assert rates.lengths.source == "measured"
     assert 0 < rates.lengths.response <= 12
-    assert set(rates.each) == set(rates.fixed) == set(stages(plan))
+    assert set(rates.each) == set(rates.fixed) == {*stages(plan), START, GATES}
+    assert plan["start"]["seconds"] > 0
+    assert plan["gates"]["seconds"] > 0
+    assert plan["without_time"] == []
+    longer = run_plan(settings_of("num_iterations=3", "prompts.num_per_iteration=8"), rates=rates)
+    assert longer["without_time"] == [GAME]  # which no small run has: two iterations have met every opponent
 
 
 def test_workers_share_what_can_be_shared_of_the_measured_time(settings_of):
@@ -157,8 +162,28 @@ def test_a_total_that_leaves_a_stage_out_says_so_and_names_it(settings_of, capsy
     told = capsys.readouterr().out
     total = next(line for line in told.splitlines() if line.startswith("time"))
     assert "at least" in total
-    assert total.endswith(f"without {EVALUATION}: that time is not known")
+    assert total.endswith(f"without {EVALUATION}, {GATES}: that time is not known")
     assert "{" not in told, "a note in words, no Python value"
+
+
+def test_what_comes_once_is_in_the_totals(settings_of):
+    judge = "evaluation.judge={kind: reward_model, model: llm-blender/PairRM}"
+    settings = settings_of("num_iterations=3", "prompts.num_per_iteration=8", "training.save_steps=0", judge)
+    plan = run_plan(replace(settings, model="meta-llama/Meta-Llama-3-8B-Instruct"), place=Place("h100", 1))
+    for total in ("seconds", "disk"):
+        once = [plan[name][total] for name in ("start", "gates", "game")]
+        assert min(once) > 0
+        assert plan[total] == pytest.approx(3 * sum(stage[total] for stage in plan["stages"]) + sum(once))
+    assert plan["start"]["seconds"] < stages(plan)[EVALUATION]["seconds"], "the judge reads nothing there"
+
+
+def test_the_time_of_a_judge_on_a_server_is_not_taken_for_none(settings_of):
+    server = "{kind: llm_judge, template: pair, server: {model: m, base_url: 'http://127.0.0.1:9/v1'}}"
+    settings = settings_of(f"oracle={server}", f"evaluation.judge={server}", "num_iterations=3")
+    settings = replace(settings, model="meta-llama/Meta-Llama-3-8B-Instruct")
+    plan = run_plan(settings, place=Place("h100", 1))
+    assert plan["without_time"] == [PREFERENCES, EVALUATION, GATES, GAME]
+    assert plan["start"]["seconds"] > 0
 
 
 def test_every_stage_that_writes_something_takes_room(settings_of):

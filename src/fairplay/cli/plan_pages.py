@@ -56,12 +56,12 @@ def print_plan(settings: "RunSettings", output: Format, *, rates: "Rates | None"
         return
     told = [(key.replace("_", " "), "not read" if plan[key] is None else plan[key]) for key in _COUNTS]
     print_table(("what", "how much"), [*told, ("verdicts on canaries", plan["gates"]["count"])])
-    rows = [*plan["stages"], plan["game"]]
     columns = ("stage", "count", "of", "tokens", "forward passes", "time", "disk")
-    print_table(columns, [_row(row) for row in rows if row["count"]], title="\none iteration")
+    for title, rows in (("one iteration", plan["stages"]), ("once", [plan["start"], plan["gates"], plan["game"]])):
+        print_table(columns, [_row(row) for row in rows if row["count"]], title=f"\n{title}")
     memory = plan["memory"]
     print_table(
-        ("all iterations", ""),
+        ("the whole run", ""),
         [
             ("time", _time(plan)),
             ("disk", size(plan["disk"])),

@@ -10,11 +10,20 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from fairplay.cluster.settings import ClusterSettings
-from fairplay.pipeline.context import CHECKPOINT, EVALUATION, EXAMPLES, PREFERENCES, PROMPTS, RESPONSES, RunContext
+from fairplay.pipeline.context import (
+    CHECKPOINT,
+    EVALUATION,
+    EXAMPLES,
+    GATES,
+    PREFERENCES,
+    PROMPTS,
+    RESPONSES,
+    RunContext,
+)
 from fairplay.pipeline.evaluate_stage import held_out_prompts
 from fairplay.pipeline.loop import run_loop
 from fairplay.pipeline.planning.clock import Rates
-from fairplay.pipeline.planning.work import Lengths, comparisons
+from fairplay.pipeline.planning.work import START, Lengths, comparisons, gates_work
 from fairplay.pipeline.settings import RunSettings
 from fairplay.pipeline.stages import training_prompts
 from fairplay.records import ResponseGroup
@@ -23,11 +32,15 @@ from fairplay.storage.run_directory import RunDirectory
 from fairplay.storage.shards import read_parts
 
 logger = logging.getLogger(__name__)
-STAGES = (PROMPTS, RESPONSES, PREFERENCES, EXAMPLES, CHECKPOINT, EVALUATION)
+STAGES = {name: (1, name) for name in (PROMPTS, RESPONSES, PREFERENCES, EXAMPLES, CHECKPOINT, EVALUATION)} | {
+    START: (0, EVALUATION),
+    GATES: (0, GATES),
+}
+"""What is timed: name in a plan -> iteration and stage."""
 
 
 def calibrate(settings: RunSettings, *, num_prompts: int, should_stop: Callable[[], bool]) -> Rates:
-    """Run the recipe's first iteration on a quarter of `num_prompts` prompts, then on all of them, and time the stages.
+    """Run the recipe up to its first iteration on a quarter of `num_prompts` prompts, then on all, and time the stages.
 
     Two sizes tell what a stage costs once (loading a model) from what it costs for each of its items.
 
@@ -51,7 +64,7 @@ def calibrate(settings: RunSettings, *, num_prompts: int, should_stop: Callable[
         (few, short), (many, long) = (
             (_count(settings, stage, size), run[stage].seconds) for size, run in zip(sizes, found, strict=True)
         )
-        each[stage] = max(0.0, (long - short) / max(many - few, 1))
+        each[stage] = max(0.0, (long - short) / (many - few)) if many > few else 0.0
         fixed[stage] = max(0.0, long - many * each[stage])
     responses = [response for group in groups for response in group.responses]
     lengths = Lengths(
@@ -73,13 +86,15 @@ def _measure(settings: RunSettings, size: int, folder: Path, should_stop: Callab
     )
     run = RunDirectory(folder)
     run_loop(small, run, should_stop=should_stop)
-    return {stage: run.manifest(1, stage) for stage in STAGES}
+    return {name: run.manifest(*place) for name, place in STAGES.items()}
 
 
 def _count(settings: RunSettings, stage: str, size: int) -> int:
-    """What `work.iteration_work` counts for a stage of so many prompts."""
+    """What `work` counts for a stage of so many prompts."""
     if stage == RESPONSES:
         return size * settings.generation.num_responses
     if stage == PREFERENCES:
         return size * comparisons(settings.oracle, settings.generation.num_responses)
-    return size * settings.evaluation.num_samples if stage == EVALUATION else size
+    if stage == GATES:
+        return gates_work(settings, held_out=size, lengths=Lengths(0, 0, "")).count
+    return size * settings.evaluation.num_samples if stage in (START, EVALUATION) else size

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from fairplay.errors import SettingsError
 from fairplay.lookup import lookup
 from fairplay.oracles.kinds.base import KindSettings, PairSettings, WeightsSettings
-from fairplay.pipeline.context import CHECKPOINT, EVALUATION, PREFERENCES, RESPONSES
+from fairplay.pipeline.context import CHECKPOINT, EVALUATION, GAME, GATES, PREFERENCES, RESPONSES
 from fairplay.pipeline.planning.costs import (
     HARDWARE,
     Efficiency,
@@ -20,10 +20,11 @@ from fairplay.pipeline.planning.costs import (
     training_flops,
 )
 from fairplay.pipeline.planning.shapes import ModelShape, model_shape
-from fairplay.pipeline.planning.work import Lengths, StageWork, comparisons, passage, responses_per_example
+from fairplay.pipeline.planning.work import START, Lengths, StageWork, passage, responses_per_example
 from fairplay.pipeline.settings import RunSettings
 
-_BY_WORKERS = (RESPONSES, PREFERENCES, EVALUATION)
+_JUDGED = (START, GATES, EVALUATION, GAME)
+_BY_WORKERS = (RESPONSES, PREFERENCES, *_JUDGED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +87,7 @@ class Clock:
         self.num_workers = max(1, settings.cluster.num_workers)
 
     def seconds(self, work: StageWork) -> float | None:
-        """Seconds of one stage of one iteration; None where they are not known."""
+        """Seconds of a stage, once; None where they are not known."""
         if self.rates:
             return self.rates.seconds(work, self.num_workers if work.stage in _BY_WORKERS else 1)
         if self.place is None or self.shape is None:
@@ -95,7 +96,7 @@ class Clock:
         reckon = {RESPONSES: self._responses, PREFERENCES: self._preferences, CHECKPOINT: self._training}
         if work.stage in reckon:
             return reckon[work.stage](work, hardware)
-        return self._evaluation(work, hardware) if work.stage == EVALUATION else 0.0
+        return self._judged(work, hardware) if work.stage in _JUDGED else 0.0
 
     def _responses(self, work: StageWork, hardware: Hardware) -> float:
         shape, p, r = self._policy(), self.lengths.prompt, self.lengths.response
@@ -108,6 +109,8 @@ class Clock:
         return drawn + reading / (hardware.flops * self.efficiency.scoring * devices)
 
     def _preferences(self, work: StageWork, hardware: Hardware) -> float | None:
+        if self.settings.oracle.asks_server():
+            return None
         if work.passes == 0:
             return 0.0
         if self.oracle is None:
@@ -131,10 +134,12 @@ class Clock:
         computed = settings.num_train_epochs * once / (rate * self.efficiency.training)
         return max(computed, sent) + reference / (rate * self.efficiency.scoring)
 
-    def _evaluation(self, work: StageWork, hardware: Hardware) -> float | None:
-        drawn = self._responses(replace(work, stage=RESPONSES), hardware)
-        judge = self.settings.evaluation.judge
-        read = work.count * len(self.settings.evaluation.opponents) * comparisons(judge, 2)
+    def _judged(self, work: StageWork, hardware: Hardware) -> float | None:
+        """Held-out responses that are drawn, and the judge's reading; None where its size, or its server, is unknown."""
+        drawn = self._responses(replace(work, count=work.drawn), hardware) if work.drawn else 0.0
+        judge, read = self.settings.evaluation.judge, work.passes - work.drawn
+        if judge.asks_server() and work.stage != START:
+            return None
         if read == 0:
             return drawn
         shape = shape_of(judge)

@@ -4,12 +4,12 @@ Left out: how work is counted (`work.py`), costed (`costs.py`) and measured (`ca
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from fairplay.pipeline.context import RunContext
+from fairplay.pipeline.context import PREFERENCES, RunContext
 from fairplay.pipeline.evaluate_stage import held_out_prompts
 from fairplay.pipeline.planning.clock import Clock, Place, Rates
 from fairplay.pipeline.planning.costs import (
@@ -23,6 +23,7 @@ from fairplay.pipeline.planning.work import (
     gates_work,
     iteration_work,
     responses_per_example,
+    start_work,
 )
 from fairplay.pipeline.settings import RunSettings
 from fairplay.pipeline.stages import prompts_per_iteration, training_prompts
@@ -96,7 +97,8 @@ def run_plan(
         place: Hardware that the run is planned for, by its data sheet; without rates or place there are no hours.
 
     Returns:
-        Counts, `stages` (one iteration), `game`, `gates` (the canaries), totals, `memory`, and `assumptions` in words.
+        Counts, `stages` (one iteration), what comes once, `start` (iteration 0), `gates` (the canaries) and `game`,
+        totals of all these, `memory`, and `assumptions` in words.
 
     Raises:
         DataError, ServiceError, ResourceError: If prompts have to be read and can't be, see `read_counts`.
@@ -107,12 +109,15 @@ def run_plan(
     shape = model_shape(settings.model)
     weights = shape.parameters * _bytes_of(settings.loading.dtype) if shape else 0.0
     work = iteration_work(settings, prompts=share, held_out=held_out, lengths=lengths, weight_bytes=weights)
-    game = game_work(settings, held_out=held_out, lengths=lengths)
     clock = Clock(settings, lengths, rates, place, shape)
     stages = [{**asdict(item), "seconds": clock.seconds(item)} for item in work]
+    start, gates, game = once = [
+        {**asdict(item), "seconds": clock.seconds(item)}
+        for item in (make(settings, held_out=held_out, lengths=lengths) for make in (start_work, gates_work, game_work))
+    ]
     number = settings.num_iterations
-    known = [stage["seconds"] for stage in stages if stage["seconds"] is not None]
-    game_seconds = clock.seconds(game)
+    total = [(stage, number) for stage in stages] + [(stage, 1) for stage in once]
+    known = [times * stage["seconds"] for stage, times in total if stage["seconds"] is not None]
     return {
         "schema_version": SCHEMA_VERSION,
         "model": settings.model,
@@ -126,15 +131,20 @@ def run_plan(
         "mean_response_tokens": round(lengths.response, 1),
         "parameters": shape.parameters if shape else None,
         "stages": stages,
-        "game": {**asdict(game), "seconds": game_seconds},
-        "gates": asdict(gates_work(settings, held_out=held_out, lengths=lengths)),
-        "seconds": number * sum(known) + (game_seconds or 0.0) if known else None,
-        "without_time": [stage["stage"] for stage in stages if stage["seconds"] is None and stage["count"]]
-        + ([game.stage] if game.count and game_seconds is None else []),
-        "disk": number * sum(item.disk for item in work) + _checkpoint_disk(settings, shape),
+        "start": start,
+        "gates": gates,
+        "game": game,
+        "seconds": sum(known) if known else None,
+        "without_time": [stage["stage"] for stage, _ in total if stage["seconds"] is None and _has_work(stage)],
+        "disk": sum(times * stage["disk"] for stage, times in total) + _checkpoint_disk(settings, shape),
         "memory": _memory(settings, shape, lengths, place),
         "assumptions": [*clock.assumptions(), *([] if counts.usable else ["the prompts were not read"])],
     }
+
+
+def _has_work(stage: Mapping[str, Any]) -> bool:
+    """A game of no pairs has none; preferences by a server have some, though none of it is passes of ours."""
+    return bool(stage["count"]) or stage["stage"] == PREFERENCES
 
 
 def write_plan(context: RunContext, rates: Rates | None = None) -> None:

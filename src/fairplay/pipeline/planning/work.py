@@ -5,11 +5,14 @@ Left out: what it costs (`costs.py`). Floor 7; pure.
 
 from dataclasses import dataclass
 
+from fairplay.evaluation.settings import SECOND_SAMPLE
 from fairplay.oracles.kinds.base import KindSettings, PairSettings, WeightsSettings
 from fairplay.pipeline.context import CHECKPOINT, EVALUATION, EXAMPLES, GAME, GATES, PREFERENCES, PROMPTS, RESPONSES
 from fairplay.pipeline.settings import RunSettings
 from fairplay.preferences.settings import SEVERAL_PAIRS
 
+START = f"{EVALUATION} of iteration 0"
+"""The start policy's responses on the held-out prompts: it is an opponent, and nobody judges it."""
 _BYTES_A_TOKEN = 8  # of a kept response: its id and its text, compressed
 _BYTES_A_LOGIT = 8
 _BYTES_A_VERDICT = 30  # measured on the demo
@@ -35,6 +38,7 @@ class StageWork:
         tokens: Tokens read or drawn, of all its forward passes.
         passes: Rows of its forward passes (drawn responses, read pairs, training examples times epochs).
         disk: Bytes that it leaves.
+        drawn: Of its passes, those that draw responses to judge.
     """
 
     stage: str
@@ -43,6 +47,7 @@ class StageWork:
     tokens: float = 0
     passes: float = 0
     disk: float = 0
+    drawn: int = 0
 
 
 def responses_per_example(settings: RunSettings) -> float:
@@ -120,8 +125,16 @@ def iteration_work(
             samples * (p + r) + verdicts * passage(judge, lengths),
             samples + verdicts,
             samples * r * _BYTES_A_TOKEN + 2 * games * _BYTES_A_VERDICT,
+            samples,
         ),
     ]
+
+
+def start_work(settings: RunSettings, *, held_out: int, lengths: Lengths) -> StageWork:
+    """The responses of the policy that the run starts from, before anything is trained."""
+    samples = held_out * settings.evaluation.num_samples
+    tokens, disk = samples * (lengths.prompt + lengths.response), samples * lengths.response * _BYTES_A_TOKEN
+    return StageWork(START, samples, "responses", tokens, samples, disk, samples)
 
 
 def game_work(settings: RunSettings, *, held_out: int, lengths: Lengths) -> StageWork:
@@ -139,6 +152,16 @@ def game_work(settings: RunSettings, *, held_out: int, lengths: Lengths) -> Stag
 def gates_work(settings: RunSettings, *, held_out: int, lengths: Lengths) -> StageWork:
     """The canaries' games before anything is trained: every pair in both presentation orders."""
     evaluation = settings.evaluation
-    games = len(evaluation.canaries) * min(evaluation.num_canary_prompts or held_out, held_out)
+    prompts = min(evaluation.num_canary_prompts or held_out, held_out)
+    games = len(evaluation.canaries) * prompts
     passes = games * comparisons(evaluation.judge, 2)
-    return StageWork(GATES, 2 * games, "verdicts", passes * passage(evaluation.judge, lengths), passes)
+    drawn = prompts if SECOND_SAMPLE in evaluation.canaries else 0
+    return StageWork(
+        GATES,
+        2 * games,
+        "verdicts",
+        passes * passage(evaluation.judge, lengths) + drawn * (lengths.prompt + lengths.response),
+        passes + drawn,
+        games * _BYTES_A_VERDICT + drawn * lengths.response * _BYTES_A_TOKEN,
+        drawn,
+    )
