@@ -135,7 +135,7 @@ class Clock:
         return max(computed, sent) + reference / (rate * self.efficiency.scoring)
 
     def _judged(self, work: StageWork, hardware: Hardware) -> float | None:
-        """Held-out responses that are drawn, and the judge's reading; None where its size, or its server, is unknown."""
+        """Responses that are drawn, and the reading of a judge; None for one of unknown size, or on a server."""
         drawn = self._responses(replace(work, count=work.drawn), hardware) if work.drawn else 0.0
         judge, read = self.settings.evaluation.judge, work.passes - work.drawn
         if judge.asks_server() and work.stage != START:
