@@ -182,6 +182,19 @@ def test_a_tampered_headline_canary_or_preference_is_found(copy):
     assert wrong(folder)["annotations.json: file"] == "is missing"
 
 
+@pytest.mark.parametrize(("name", "key"), [("one", "win_rate_ci"), ("grades two", "rating_ci")])
+def test_a_version_of_the_statistics_that_was_taken_out_excuses_no_interval(copy, name, key):
+    folder = copy(name)
+
+    def forge(told):
+        del told["statistics_version"]
+        told["headline"][key][0] += 0.01
+
+    rewrite(folder / "results.json", forge)
+    (found,) = wrong(folder).values()
+    assert found.startswith(f"headline.{key}[0]: written")
+
+
 def test_a_tampered_grade_is_found(copy):
     folder = copy("grades two")
     lines = (folder / "grades.jsonl").read_text().splitlines()

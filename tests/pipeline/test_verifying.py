@@ -10,11 +10,12 @@ import pytest
 from fairplay.cli.main import run
 from fairplay.errors import DataError
 from fairplay.oracles.kinds.rule import RuleSettings
-from fairplay.pipeline.context import GAME
+from fairplay.pipeline.context import GAME, PROMPTS
+from fairplay.pipeline.findings import version_of_results
 from fairplay.pipeline.results import write_results
 from fairplay.pipeline.single_evaluation import ComparisonSettings, Task, comparison_document, evaluate_sides
 from fairplay.pipeline.verifying import differences, verify
-from fairplay.records import Judgement
+from fairplay.records import STATISTICS_VERSION, Judgement
 from fairplay.storage.digests import sha256_file
 from fairplay.storage.manifest import Manifest, read_manifest, write_manifest
 from fairplay.storage.tables import read_records, write_records
@@ -161,6 +162,31 @@ def test_an_interval_of_these_statistics_that_does_not_follow_is_found(copy):
     told = {**evaluation, "win_rate": {**evaluation["win_rate"], "low": 0.0}}
     write_manifest(stage(copy), replace(manifest, results={**manifest.results, "evaluation": told}))
     assert "win_rate.low: written 0.0" in wrong(copy)["iteration-1/6-evaluation: win rate"]
+
+
+def test_a_stage_without_statistics_of_an_older_release_excuses_no_interval(copy):
+    manifest = read_manifest(stage(copy))
+    evaluation = manifest.results["evaluation"]
+    told = {**evaluation, "win_rate": {**evaluation["win_rate"], "low": 0.0}}
+    forged = replace(manifest, results={**manifest.results, "evaluation": told})
+    write_manifest(stage(copy), forged)
+    write_results(copy, comparison_document(json.loads((copy / "results.json").read_text())["policy"], forged))
+    folder = copy / "iteration-1" / PROMPTS
+    folder.mkdir()
+    write_manifest(folder, Manifest(PROMPTS, 1, {}, {}, num_in=1, num_out=1, dropped={}, files={}))
+    assert "win_rate.low: written 0.0" in wrong(copy)["iteration-1/6-evaluation: win rate"]
+
+
+def test_results_have_the_oldest_version_of_the_stages_with_statistics():
+    def made(version, results):
+        versions = {} if version is None else {"statistics": version}
+        return Manifest("any", 1, {}, {}, num_in=1, num_out=1, dropped={}, files={}, results=results, versions=versions)
+
+    judged, figures = {"evaluation": {"win_rate": {"value": 0.5, "low": 0.4, "high": 0.6}}}, {"num_responses": 3}
+    assert version_of_results([made("2", judged), made(None, figures)]) == 2
+    assert version_of_results([made("2", judged), made("1", judged)]) == 1
+    assert version_of_results([made("2", judged), made(None, judged)]) == 1
+    assert version_of_results([made(None, figures)]) == STATISTICS_VERSION
 
 
 def test_a_result_that_is_gone_or_no_json_is_named(copy):

@@ -4,14 +4,17 @@ Left out: what is computed (`recomputing*.py`), what is made of it (`verifying.p
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from fairplay.errors import DataError, FairplayError
 from fairplay.objectives.table import resolved_objective
+from fairplay.pipeline.benchmark_stage import BENCHMARK
 from fairplay.pipeline.results import RESULTS_NAME
+from fairplay.records import STATISTICS_VERSION
+from fairplay.storage.manifest import STATISTICS, Manifest
 
 _INTERVAL = {"value", "low", "high"}
 _OF_STATISTICS = frozenset({"exploitability_low", "advice", "strengths", "minimum_detectable_gap", "alarm"})
@@ -27,22 +30,37 @@ class Finding:
         stored: What is written.
         follows: What follows from responses and verdicts.
         fault: Why nothing follows; empty where something does.
+        version: Of the statistics by which the stage that it rests on made its intervals.
     """
 
     what: str
     stored: Any = None
     follows: Any = None
     fault: str = ""
+    version: int = STATISTICS_VERSION
 
 
-def compute_again(what: str, stored: Callable[[], Any], follows: Callable[[], Any]) -> Finding:
+def compute_again(
+    what: str, stored: Callable[[], Any], follows: Callable[[], Any], *, version: int = STATISTICS_VERSION
+) -> Finding:
     """A finding, or why there is none."""
     try:
-        return Finding(what, stored(), follows())
+        return Finding(what, stored(), follows(), version=version)
     except FairplayError as fault:
         return Finding(what, fault=fault.message)
     except (KeyError, TypeError, ValueError) as fault:  # figures that are not what they should be
         return Finding(what, fault=f"{type(fault).__name__}: {fault}")
+
+
+def version_of(manifest: Manifest) -> int:
+    """Version of the statistics by which a stage made its intervals; 1 where it was made before these had one."""
+    return int(manifest.versions.get(STATISTICS, 1))
+
+
+def version_of_results(manifests: Iterable[Manifest]) -> int:
+    """The oldest version of those stages that have statistics: `results.json` says nothing of its own."""
+    having = (one for one in manifests if one.stage == BENCHMARK or without_intervals(one.results) != one.results)
+    return min(map(version_of, having), default=STATISTICS_VERSION)
 
 
 def written_results(folder: Path) -> Any:

@@ -5,7 +5,7 @@ loaded, no judge is asked.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from fairplay.evaluation.win_rates import evaluate_judgements
 from fairplay.pipeline.canary_games import canary_path
 from fairplay.pipeline.context import CHECKPOINT, EVALUATION, GAME, GATES, RunContext
 from fairplay.pipeline.evaluate_stage import RESPONSES_FOLDER, held_out_prompts, judgements_path, oracle_gaps
-from fairplay.pipeline.findings import Finding, compute_again, written_results
+from fairplay.pipeline.findings import Finding, compute_again, version_of, version_of_results, written_results
 from fairplay.pipeline.game_stage import game_figures, kept_games
 from fairplay.pipeline.margins import MARGINS, MARGINS_NAME, example_of, read_margins
 from fairplay.pipeline.pair_accuracy import accuracy_document
@@ -40,6 +40,20 @@ from fairplay.storage.tables import read_records
 _HEADLINES = ("win_rate", "lc_win_rate")
 _NOT_FIGURES = frozenset({"notes", "role", "length_unit"})
 Manifests = Mapping[tuple[int, str], Manifest]
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """How a stage made its intervals: seed and resamples of the bootstrap, and the version of the statistics."""
+
+    seed: int
+    num_bootstrap: int
+    version: int
+
+
+def _made(seed: int, manifest: Manifest) -> _Made:
+    number = int(manifest.settings.get("num_bootstrap", 0))  # nobody judges iteration 0
+    return _Made(stable_seed(seed, "bootstrap"), number, version_of(manifest))
 
 
 def recomputed(folder: Path, manifests: Manifests) -> Iterator[Finding]:
@@ -76,10 +90,16 @@ def _run(folder: Path, document: Mapping[str, Any], manifests: Manifests) -> Ite
                 f"{place}: all checkpoints against each other",
                 partial(dict, manifest.results),
                 lambda: game_figures(context, kept_games(context)),
+                version=version_of(manifest),
             )
         elif stage == CHECKPOINT:
             yield Finding(f"{place}: objective", manifest.settings["objective"], settings.objective)
-    yield compute_again("results.json", lambda: written_results(folder), lambda: run_results(context))
+    yield compute_again(
+        "results.json",
+        lambda: written_results(folder),
+        lambda: run_results(context),
+        version=version_of_results(manifests.values()),
+    )
 
 
 def _evaluation(context: RunContext, iteration: int, place: str, manifest: Manifest) -> Iterator[Finding]:
@@ -89,16 +109,17 @@ def _evaluation(context: RunContext, iteration: int, place: str, manifest: Manif
         lambda: {key: results[key] for key in ("lengths", "num_cut_at_length", "markers") if key in results},
         lambda: _responses(read_parts(folder / RESPONSES_FOLDER, ResponseGroup), "markers" in results),
     )
-    seed, number = stable_seed(context.settings.seed, "bootstrap"), int(manifest.settings.get("num_bootstrap", 0))
+    made = _made(context.settings.seed, manifest)
     for stored in results.get("evaluations", ()):
         path = judgements_path(folder, stored["opponent"], stored["role"])
         what = f"{place}: win rate against {stored['opponent']} by the {stored['role']}"
-        yield _judged(what, path, stored, seed=seed, num_bootstrap=number)
+        yield _judged(what, path, stored, made)
     if iteration > 0:
         yield compute_again(
             f"{place}: oracle minus judge",
             lambda: results["oracle_gaps"],
             lambda: oracle_gaps(context, iteration, folder),
+            version=made.version,
         )
 
 
@@ -111,7 +132,7 @@ def _responses(groups: Sequence[ResponseGroup], has_markers: bool) -> dict[str, 
     }
 
 
-def _judged(what: str, path: Path, stored: Mapping[str, Any], *, seed: int, num_bootstrap: int) -> Finding:
+def _judged(what: str, path: Path, stored: Mapping[str, Any], made: _Made) -> Finding:
     keys = (*_HEADLINES, *(key for key in stored if key not in _HEADLINES))  # what a reader looks at is told first
     figures = {key: stored[key] for key in keys if key not in _NOT_FIGURES}
 
@@ -122,12 +143,12 @@ def _judged(what: str, path: Path, stored: Mapping[str, Any], *, seed: int, num_
             opponent=stored["opponent"],
             judge=stored["judge"],
             dropped=_dropped(stored["dropped"]),
-            seed=seed,
-            num_bootstrap=num_bootstrap,
+            seed=made.seed,
+            num_bootstrap=made.num_bootstrap,
         )
         return {key: value for key, value in asdict(result).items() if key in figures}
 
-    return compute_again(what, lambda: figures, follows)
+    return compute_again(what, lambda: figures, follows, version=made.version)
 
 
 def _dropped(counts: Mapping[str, int]) -> tuple[Dropped, ...]:
@@ -136,8 +157,7 @@ def _dropped(counts: Mapping[str, int]) -> tuple[Dropped, ...]:
 
 def _gates(context: RunContext, place: str, manifest: Manifest) -> Iterator[Finding]:
     folder = context.run.folder(0, GATES)
-    seed, number = stable_seed(context.settings.seed, "bootstrap"), int(manifest.settings["num_bootstrap"])
-    yield from _canaries(folder, place, manifest.results["canaries"], seed=seed, num_bootstrap=number)
+    yield from _canaries(folder, place, manifest.results["canaries"], _made(context.settings.seed, manifest))
     found = compute_again(
         f"{place}: overlap of prompts",
         lambda: manifest.results["overlap"],
@@ -147,35 +167,36 @@ def _gates(context: RunContext, place: str, manifest: Manifest) -> Iterator[Find
         yield found
 
 
-def _canaries(
-    folder: Path, place: str, canaries: Sequence[Mapping[str, Any]], *, seed: int, num_bootstrap: int
-) -> Iterator[Finding]:
+def _canaries(folder: Path, place: str, canaries: Sequence[Mapping[str, Any]], made: _Made) -> Iterator[Finding]:
     for stored in canaries:
-        follows = partial(_canary, folder, stored, seed=seed, num_bootstrap=num_bootstrap)
-        yield compute_again(f"{place}: canary {stored['canary']}", partial(dict, stored), follows)
+        follows = partial(_canary, folder, stored, made)
+        what = f"{place}: canary {stored['canary']}"
+        yield compute_again(what, partial(dict, stored), follows, version=made.version)
 
 
-def _canary(folder: Path, stored: Mapping[str, Any], *, seed: int, num_bootstrap: int) -> dict[str, Any]:
+def _canary(folder: Path, stored: Mapping[str, Any], made: _Made) -> dict[str, Any]:
     judgements = tuple(read_records(canary_path(folder, stored["canary"]), Judgement))
     judged = Judged(judgements, _dropped(stored["dropped"]), "", ())
-    found = asdict(canary_result(stored["canary"], judged, seed=seed, num_bootstrap=num_bootstrap))
+    found = asdict(canary_result(stored["canary"], judged, seed=made.seed, num_bootstrap=made.num_bootstrap))
     told = stored["alarm"]  # older releases end after the first sentence
     return found | ({"alarm": told} if told and found["alarm"].startswith(told) else {})
 
 
 def _comparison(folder: Path, document: Mapping[str, Any], manifest: Manifest) -> Iterator[Finding]:
     stage, results = RunDirectory(folder).folder(1, EVALUATION), manifest.results
-    seed, number = stable_seed(int(document["seed"]), "bootstrap"), int(manifest.settings["num_bootstrap"])
-    place = f"iteration-1/{EVALUATION}"
-    yield _judged(f"{place}: win rate", stage / JUDGEMENTS_NAME, results["evaluation"], seed=seed, num_bootstrap=number)
-    yield from _canaries(stage, place, results["canaries"], seed=seed, num_bootstrap=number)
+    made, place = _made(int(document["seed"]), manifest), f"iteration-1/{EVALUATION}"
+    yield _judged(f"{place}: win rate", stage / JUDGEMENTS_NAME, results["evaluation"], made)
+    yield from _canaries(stage, place, results["canaries"], made)
     yield compute_again(
         f"{place}: markers",
         lambda: results["markers"],
         lambda: {side: asdict(scan_responses(read_parts(stage / side, ResponseGroup))) for side in (POLICY, OPPONENT)},
     )
     yield compute_again(
-        "results.json", lambda: written_results(folder), lambda: comparison_document(str(document[POLICY]), manifest)
+        "results.json",
+        lambda: written_results(folder),
+        lambda: comparison_document(str(document[POLICY]), manifest),
+        version=made.version,
     )
 
 
@@ -191,10 +212,14 @@ def _accuracy(folder: Path, document: Mapping[str, Any], manifest: Manifest) -> 
         }
 
     yield compute_again(
-        f"iteration-1/{EVALUATION}: accuracy", lambda: {kind: manifest.results[kind] for kind in kinds}, follows
+        f"iteration-1/{EVALUATION}: accuracy",
+        lambda: {kind: manifest.results[kind] for kind in kinds},
+        follows,
+        version=version_of(manifest),
     )
     yield compute_again(
         "results.json",
         lambda: written_results(folder),
         lambda: accuracy_document(str(document[POLICY]), str(document["data"]), manifest),
+        version=version_of(manifest),
     )

@@ -4,7 +4,7 @@ Left out: reading them (`judged_folder.py`), what is made of differences (`verif
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from fairplay.pipeline.judged_folder import (
     read_preferences,
 )
 from fairplay.pipeline.results import with_intervals
+from fairplay.records import STATISTICS_VERSION
 from fairplay.seeds import stable_seed
 
 _READ_FROM_REPLY = ("", NO_LABEL, AMBIGUOUS)
@@ -38,7 +39,9 @@ def recomputed_judged(folder: Path, results: Mapping[str, Any]) -> Iterator[Find
         folder: Where it was judged.
         results: Its `results.json`, of a kind in `judged_folder.KINDS`.
     """
-    yield from (_judging if results["kind"] == "judging" else _grading)(folder, results)
+    version = int(results.get("statistics_version", STATISTICS_VERSION))  # one that was taken out excuses nothing
+    for finding in (_judging if results["kind"] == "judging" else _grading)(folder, results):
+        yield replace(finding, version=version)
 
 
 def _judging(folder: Path, results: Mapping[str, Any]) -> Iterator[Finding]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from fairplay.pipeline.findings import Finding, compute_again, written_results
+from fairplay.pipeline.findings import Finding, compute_again, version_of, written_results
 from fairplay.pipeline.oracle_results import oracle_results, read_verdicts
 from fairplay.pipeline.oracle_stages import ORACLE, PAIRS, OracleRunSettings, oracle_document
 from fairplay.pipeline.results import RESULTS_NAME
@@ -37,10 +37,12 @@ def recomputed_oracle(
             f"iteration-1/{ORACLE}: what it is worth on held-out pairs",
             lambda: trained.results["measured"],
             lambda: oracle_results(verdicts, temperature=temperature, seed=settings.seed),
+            version=version_of(trained),
         )
     if (folder / RESULTS_NAME).is_file():  # the folder may have moved since, and the model with it
         yield compute_again(
             "results.json",
             lambda: without(written_results(folder), {"model"}),
             lambda: without(oracle_document(run, settings, document["data"], read, trained), {"model"}),
+            version=version_of(trained),
         )

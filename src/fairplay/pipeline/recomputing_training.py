@@ -11,7 +11,7 @@ import numpy as np
 
 from fairplay.pipeline.checkpoint_stage import held_out_results
 from fairplay.pipeline.context import CHECKPOINT, EXAMPLES
-from fairplay.pipeline.findings import Finding, compute_again, written_results
+from fairplay.pipeline.findings import Finding, compute_again, version_of, written_results
 from fairplay.pipeline.margins import AFTER_NAME, BEFORE_NAME, MARGINS, example_of, read_margins
 from fairplay.pipeline.offline import OfflineData, training_document
 from fairplay.pipeline.results import RESULTS_NAME
@@ -45,12 +45,14 @@ def recomputed_training(
             f"iteration-1/{CHECKPOINT}: held-out accuracies",
             lambda: without(trained.results["held_out"], {"dropped"}),
             lambda: without(held_out_results(_held_out(place), settings.seed), {"dropped"}),
+            version=version_of(trained),
         )
     if (folder / RESULTS_NAME).is_file():  # the folder may have moved since, and the model with it
         yield compute_again(
             "results.json",
             lambda: without(written_results(folder), {"model"}),
             lambda: without(training_document(run, settings, data, read, trained), {"model"}),
+            version=version_of(trained),
         )
 
 

@@ -22,7 +22,7 @@ from fairplay.pipeline.recomputing import Manifests, recomputed
 from fairplay.pipeline.recomputing_judged import recomputed_judged
 from fairplay.pipeline.results import RESULTS_NAME, read_results, titled
 from fairplay.records import STATISTICS_VERSION
-from fairplay.storage.manifest import MANIFEST_NAME, STATISTICS, Manifest, read_manifest, verify_files
+from fairplay.storage.manifest import MANIFEST_NAME, Manifest, read_manifest, verify_files
 from fairplay.storage.run_directory import SETTINGS_NAME
 
 _TOLERANCE = 1e-9  # of a recomputed number: another machine may round differently
@@ -73,8 +73,7 @@ def verify(folder: Path) -> dict[str, Any]:
         results = read_results(folder, (kind,))
         with told_as_damage(folder):
             files = [Check(f"{name}: file", not told, told) for name, told in damaged_files(folder, results).items()]
-            version = int(results.get("statistics_version", 1))
-            return _told_all(folder, [*files, *_stages(recomputed_judged(folder, results), version)])
+            return _told_all(folder, [*files, *_stages(recomputed_judged(folder, results))])
     paths = sorted(folder.glob(f"iteration-*/*/{MANIFEST_NAME}"))
     if not paths or not (folder / SETTINGS_NAME).is_file():
         what = "no finished stage of a run in it" if folder.is_dir() else "no such folder"
@@ -92,8 +91,7 @@ def verify(folder: Path) -> dict[str, Any]:
         faults = verify_files(path.parent, manifest)
         checks.append(Check(f"{place}: files", not faults, "; ".join(faults)))
     checks += _chain(manifests)
-    version = min(int(manifest.versions.get(STATISTICS, 1)) for manifest in manifests.values()) if manifests else 1
-    checks += _stages(recomputed(folder, manifests), version)
+    checks += _stages(recomputed(folder, manifests))
     return _told_all(folder, checks)
 
 
@@ -136,16 +134,17 @@ def _number(checkpoint: str) -> int:
     return 0 if checkpoint == "start" else int(checkpoint.rpartition(" ")[2])
 
 
-def _stages(found: Iterable[Finding], version: int) -> Iterator[Check]:
+def _stages(found: Iterable[Finding]) -> Iterator[Check]:
     """Each finding as a check; of figures that other statistics made, only what does not depend on these must agree."""
     for finding in found:
         if finding.fault:
             yield Check(finding.what, False, f"can't be recomputed: {finding.fault}")
             continue
         apart, other = list(differences(finding.stored, finding.follows)), ""
-        if apart and version != STATISTICS_VERSION:
+        if apart and finding.version != STATISTICS_VERSION:
             apart = list(differences(without_intervals(finding.stored), without_intervals(finding.follows)))
-            other = f"its intervals are by statistics {version}, this release has {STATISTICS_VERSION}: not compared"
+            made = f"statistics {finding.version}, this release has {STATISTICS_VERSION}"
+            other = f"its intervals are by {made}: not compared"
         more = f" and {len(apart) - _MOST_TOLD} more" if len(apart) > _MOST_TOLD else ""
         yield Check(finding.what, not apart, "; ".join([other] * bool(other) + apart[:_MOST_TOLD]) + more)
 
