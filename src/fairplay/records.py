@@ -74,6 +74,8 @@ class PreferenceGroup:
             that was to be compared and was read in neither order has no verdict, which is never a tie.
         disagreement: [K][K]; for several oracles in one: the standard deviation of their win probabilities, None where
             not all of them compared the pair; else empty.
+        missing: Why an oracle that was asked gave no verdict: one reason for each such reading, in the order of the
+            readings.
     """
 
     group: ResponseGroup
@@ -82,6 +84,7 @@ class PreferenceGroup:
     prompt_truncated: bool = False
     anchors: tuple[int, ...] = ()
     disagreement: tuple[tuple[float | None, ...], ...] = ()
+    missing: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -301,5 +301,5 @@ def test_ranking_leaves_out_and_counts_a_line_without_verdicts(tmp_path):
         )
     ranked = [json.loads(line) for line in (tmp_path / "ranked.jsonl").read_text().splitlines()]
     assert [line["prompt"] for line in ranked] == ["Say 0.", "Say 2."]
-    assert (done["num_in"], done["num_out"], done["dropped"]) == (3, 2, {"no verdict on a pair": 1})
+    assert (done["num_in"], done["num_out"], done["dropped"]) == (3, 2, {"server error": 1})
     assert ranked[0]["win_probs"][0][1] == pytest.approx(sigmoid(-0.2))

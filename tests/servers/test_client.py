@@ -13,7 +13,7 @@ import traceback
 
 import pytest
 
-from fairplay.errors import DataError, Preempted, ServiceError, SettingsError
+from fairplay.errors import Preempted, ResourceError, ServiceError, SettingsError
 from fairplay.records import Message
 from fairplay.servers import client as client_module
 from fairplay.servers.client import ChatClient
@@ -226,7 +226,7 @@ def test_half_a_surrogate_pair_is_one_failure_and_not_the_end():
 
 def test_a_file_that_is_no_cache_is_named(tmp_path):
     (tmp_path / "c").write_text("these are not the replies you are looking for, and quite a few of them, too")
-    with pytest.raises(DataError, match="not a usable cache"):
+    with pytest.raises(ResourceError, match="not a usable cache"):
         ChatClient(ServerSettings("judge", "http://127.0.0.1:1/v1", cache=str(tmp_path / "c")))
 
 

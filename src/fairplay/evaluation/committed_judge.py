@@ -98,8 +98,9 @@ class CommittedJudge:
         """
         keys = [_key(group) for group in groups]
         found = {key: self._kept[key] for key in keys if key in self._kept}
-        missing = [(key, group) for key, group in dict(zip(keys, groups, strict=True)).items() if key not in found]
-        shares = [missing[start : start + self.num_at_once] for start in range(0, len(missing), self.num_at_once)]
+        asked = [(key, group) for key, group in dict(zip(keys, groups, strict=True)).items() if key not in found]
+        shares = [asked[start : start + self.num_at_once] for start in range(0, len(asked), self.num_at_once)]
+        missing: dict[str, tuple[str, ...]] = {}
 
         def commit(done: Done[PreferenceGroup]) -> None:
             write_facts(self.folder, done.facts)
@@ -108,6 +109,7 @@ class CommittedJudge:
                 for (key, _), one in zip(shares[done.index], done.records, strict=True)
             ]
             found.update((one.key, one) for one in verdicts)
+            missing.update((key, one.missing) for (key, _), one in zip(shares[done.index], done.records, strict=True))
             self._commit([one for one in verdicts if _is_whole(one)])
 
         commit_shards(
@@ -121,7 +123,13 @@ class CommittedJudge:
             should_stop=self.should_stop,
         )
         return [
-            PreferenceGroup(group, found[key].pair_logits, found[key].truncated, found[key].prompt_truncated)
+            PreferenceGroup(
+                group,
+                found[key].pair_logits,
+                found[key].truncated,
+                found[key].prompt_truncated,
+                missing=missing.get(key, ()),
+            )
             for key, group in zip(keys, groups, strict=True)
         ]
 

@@ -12,7 +12,7 @@ from scipy.special import expit
 
 from fairplay.errors import DataError
 from fairplay.evaluation.verdict_work import judge_or_isolate
-from fairplay.oracles.contract import PreferenceOracle
+from fairplay.oracles.contract import PreferenceOracle, reason_of
 from fairplay.records import Dropped, Judgement, PreferenceGroup, Response, ResponseGroup
 
 logger = logging.getLogger(__name__)
@@ -99,9 +99,11 @@ def _judged(
     length_unit, lengths = _lengths(pairs)
     judgements, failed, remaining = [], [], iter(verdicts)
     for pair, (ours, theirs) in zip(pairs, lengths, strict=True):
-        win_probs = (0.5, 0.5) if pair.same_text else _win_probs(next(remaining), judge)
+        verdict = None if pair.same_text else next(remaining)
+        win_probs = (0.5, 0.5) if pair.same_text else _win_probs(verdict, judge)
         if win_probs is None:
-            failed.append(Dropped(pair.policy.prompt.id, JUDGE_FAILED))
+            reason = reason_of(verdict, JUDGE_FAILED) if verdict is not None else JUDGE_FAILED
+            failed.append(Dropped(pair.policy.prompt.id, reason))
         else:
             judgements.append(Judgement(pair.policy.prompt.id, pair.sample, *win_probs, ours, theirs))
     num_truncated = sum(one is not None and (any(one.truncated) or one.prompt_truncated) for one in verdicts)

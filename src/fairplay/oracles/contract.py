@@ -48,11 +48,17 @@ def split_judged(judged: Sequence[PreferenceGroup]) -> tuple[list[PreferenceGrou
     """The groups in which every pair that was to be compared has a verdict, and the others as dropped.
 
     An oracle that asks a server, or reads records, may leave verdicts out; a pair without one is neither a tie nor a
-    loss. Pairs that were not to be compared (`PreferenceGroup.anchors`) are none of these.
+    loss; what is dropped has the oracle's own reason, where it told one. Pairs that were not to be compared
+    (`PreferenceGroup.anchors`) are none of these.
     """
     kept = [preferences for preferences in judged if _has_its_verdicts(preferences)]
-    lost = [item.group.prompt.id for item in judged if not _has_its_verdicts(item)]
-    return kept, [Dropped(prompt_id, NO_VERDICT) for prompt_id in lost]
+    lost = [item for item in judged if not _has_its_verdicts(item)]
+    return kept, [Dropped(item.group.prompt.id, reason_of(item, NO_VERDICT)) for item in lost]
+
+
+def reason_of(judged: PreferenceGroup, otherwise: str) -> str:
+    """Why a group has no verdict: the oracle's first reason, or the other phrase where it told none."""
+    return judged.missing[0] if judged.missing else otherwise
 
 
 def _has_its_verdicts(preferences: PreferenceGroup) -> bool:

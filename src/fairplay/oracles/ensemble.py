@@ -49,6 +49,7 @@ class EnsembleOracle:
             any(item.prompt_truncated for item in verdicts),
             min(anchors, key=len, default=()),
             _rows(*_disagreement(logits, read)),
+            tuple(reason for item in verdicts for reason in item.missing),
         )
 
 

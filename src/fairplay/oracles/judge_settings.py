@@ -12,6 +12,9 @@ from fairplay.oracles.pair_judge import PairJudge, Read
 from fairplay.servers.client import ChatClient
 from fairplay.servers.settings import ServerSettings
 
+REPLIES_NAME = "replies.sqlite"
+"""The cache of replies in the folder of a command, unless the settings name another file."""
+
 
 @dataclass(frozen=True)
 class JudgeSettings:

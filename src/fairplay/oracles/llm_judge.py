@@ -5,14 +5,15 @@ Left out: its settings (`kinds/llm_judge.py`), the published protocols (`evaluat
 
 import logging
 import weakref
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from math import log
 
 from fairplay.oracles.judge_verdicts import NoVerdict, Verdict
 from fairplay.oracles.pair_judge import PairJudge, PairQuestion
+from fairplay.oracles.unserved import refuse_unserved
 from fairplay.records import PreferenceGroup, ResponseGroup
-from fairplay.servers.outcomes import Accounting
+from fairplay.stopping import stop_asked
+from fairplay.wording import reasons
 
 logger = logging.getLogger(__name__)
 
@@ -23,7 +24,8 @@ SURE_LOGIT = 20.0
 class LlmJudgeOracle:
     """Asks about every ordered pair of different texts; equal texts tie unasked.
 
-    Where the judge gave no verdict the entry is None, in both orders if need be: never a tie, never a loss.
+    Where the judge gave no verdict the entry is None, in both orders if need be: never a tie, never a loss. Where it
+    was never really asked (`unserved.py`) the command ends.
 
     Args:
         judge: Who is asked.
@@ -34,14 +36,14 @@ class LlmJudgeOracle:
         self.judge, self.temperature = judge, temperature
         model = judge.client.settings.model
         self.name = f"llm_judge:{model}#{judge.template.sha256[:12]}"
-        self.failures: Counter[str] = Counter()
         weakref.finalize(self, judge.client.close)
 
     def pair_logits(self, groups: Sequence[ResponseGroup]) -> list[PreferenceGroup]:
         """Judge all ordered pairs of each group; see `PreferenceOracle`.
 
         Raises:
-            ServiceError: If the server can't be asked at all.
+            ServiceError: If the server can't be asked at all, or left questions unanswered; see `unserved.py`.
+            Preempted: If a stop was asked for; what was answered is in the client's cache.
         """
         asked = [list(_pairs(group)) for group in groups]
         questions = [
@@ -49,28 +51,36 @@ class LlmJudgeOracle:
             for group, pairs in zip(groups, asked, strict=True)
             for i, j in pairs
         ]
-        verdicts = iter(self.judge.ask(questions))
-        judged = []
-        for group, pairs in zip(groups, asked, strict=True):
-            told = {pair: next(verdicts) for pair in pairs}
-            judged.append(self._judged(group, told))
-        return judged
+        told = self.judge.ask(questions, should_stop=stop_asked)
+        self._tell()
+        refuse_unserved(told, self.judge.client.settings)
+        verdicts = iter(told)
+        return [
+            _judged(group, {pair: next(verdicts) for pair in pairs}) for group, pairs in zip(groups, asked, strict=True)
+        ]
 
-    def accounting(self) -> Accounting:
-        """What was asked of the server and what came of it."""
-        return self.judge.client.accounting()
+    def _tell(self) -> None:
+        """One line on what the server was asked so far."""
+        account = self.judge.client.accounting()
+        logger.info(
+            "%s: %d questions, %d answered, of these %d known before; %s; %d tokens, cost %.4g",
+            *(self.name, account.requested, account.ok, account.cached, reasons(account.failures) or "none failed"),
+            *(account.prompt_tokens + account.completion_tokens, account.cost),
+        )
 
-    def _judged(self, group: ResponseGroup, told: dict[tuple[int, int], Verdict | NoVerdict]) -> PreferenceGroup:
-        size = len(group.responses)
-        logits: list[list[float | None]] = [[0.0] * size for _ in range(size)]
-        for (i, j), verdict in told.items():
-            if isinstance(verdict, NoVerdict):
-                self.failures[verdict.reason] += 1
-                logger.warning("prompt %s, responses %d and %d: %s", group.prompt.id, i, j, verdict.reason)
-                logits[i][j] = None
-            else:
-                logits[i][j] = _logit(verdict.win_prob)
-        return PreferenceGroup(group, tuple(map(tuple, logits)), (False,) * size)
+
+def _judged(group: ResponseGroup, told: Mapping[tuple[int, int], Verdict | NoVerdict]) -> PreferenceGroup:
+    size = len(group.responses)
+    logits: list[list[float | None]] = [[0.0] * size for _ in range(size)]
+    missing = []
+    for (i, j), verdict in told.items():
+        if isinstance(verdict, NoVerdict):
+            logger.warning("prompt %s, responses %d and %d: %s", group.prompt.id, i, j, verdict.reason)
+            logits[i][j] = None
+            missing.append(verdict.reason)
+        else:
+            logits[i][j] = _logit(verdict.win_prob)
+    return PreferenceGroup(group, tuple(map(tuple, logits)), (False,) * size, missing=tuple(missing))
 
 
 def _pairs(group: ResponseGroup) -> Iterator[tuple[int, int]]:

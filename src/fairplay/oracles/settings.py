@@ -95,6 +95,9 @@ class EnsembleSettings(KindSettings):
     def asks_server(self) -> bool:
         return any(member.asks_server() for member in self.members)
 
+    def with_cache(self, path: str) -> Self:
+        return replace(self, members=tuple(member.with_cache(path) for member in self.members))
+
     def has_weights(self) -> bool:
         return any(member.has_weights() for member in self.members)
 

@@ -16,6 +16,7 @@ from fairplay.errors import SettingsError
 from fairplay.generation.response_work import Responder, ResponseWork
 from fairplay.generation.settings import GenerationSettings, decisive_settings
 from fairplay.models.settings import ModelSettings
+from fairplay.oracles.judge_settings import REPLIES_NAME
 from fairplay.oracles.preference_work import NAME, TEMPERATURE, PreferenceWork, Ranker, facts_of
 from fairplay.oracles.settings import OracleSettings
 from fairplay.oracles.table import build_oracle
@@ -69,6 +70,7 @@ def best_of_file(
     }
     with shards_beside(output, decisive) as folder:
         responses = ResponseWork(model, generation, loading, generate_seed_parts(seed))
+        oracle = oracle.with_cache(str(folder / REPLIES_NAME))
         facts = run_sharded(
             folder,
             loaded.items,

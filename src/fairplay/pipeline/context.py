@@ -13,6 +13,7 @@ from typing import Any
 
 from fairplay.data.sources import Files, open_source
 from fairplay.generation.response_work import ResponseWork
+from fairplay.oracles.judge_settings import REPLIES_NAME
 from fairplay.oracles.settings import OracleSettings
 from fairplay.oracles.source import Source
 from fairplay.oracles.table import oracle_identity
@@ -79,6 +80,20 @@ class RunContext:
     def policy_digest(self, iteration: int) -> str:
         """What identifies that policy."""
         return self.digest(self.settings.model) if iteration == 0 else self.stage_content(iteration, CHECKPOINT)
+
+    @property
+    def oracle(self) -> OracleSettings:
+        """The training oracle; what a server replies to it is kept in the run's folder."""
+        return self.settings.oracle.with_cache(self._replies)
+
+    @property
+    def judge(self) -> OracleSettings:
+        """The judge, likewise; the cache is no part of what decides a stage."""
+        return self.settings.evaluation.judge.with_cache(self._replies)
+
+    @property
+    def _replies(self) -> str:
+        return str(self.run.path / REPLIES_NAME)
 
     def train_settings(self) -> TrainRunSettings:
         """The part of the run's settings that decides a training."""

@@ -142,8 +142,8 @@ def evaluation_stage(context: RunContext, iteration: int) -> Manifest:
         }
         if iteration > 0:
             results["evaluations"] = [
-                *_compare(context, iteration, folder, "judge", evaluation.judge),
-                *_compare(context, iteration, folder, "oracle", settings.oracle.as_judge()),
+                *_compare(context, iteration, folder, "judge", context.judge),
+                *_compare(context, iteration, folder, "oracle", context.oracle.as_judge()),
             ]
             results["oracle_gaps"] = oracle_gaps(context, iteration, folder)
             shutil.rmtree(folder / KEPT_FOLDER)

@@ -112,7 +112,7 @@ def _play(context: RunContext, games: dict[tuple[int, int], Sequence[Judgement]]
     if not missing:
         return ()
     judge = CommittedJudge(
-        VerdictWork(context.settings.evaluation.judge),
+        VerdictWork(context.judge),
         folder / KEPT_FOLDER,
         executor=context.executor,
         num_at_once=context.settings.shard_size,

@@ -81,7 +81,7 @@ def _canaries(context: RunContext, folder: Path) -> CanaryGames:
         )
     kept = folder / ".verdicts"
     judge = CommittedJudge(
-        VerdictWork(evaluation.judge),
+        VerdictWork(context.judge),
         kept,
         executor=context.executor,
         num_at_once=settings.shard_size,

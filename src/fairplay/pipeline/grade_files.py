@@ -24,11 +24,11 @@ from fairplay.evaluation.protocols.mt_bench import (
     parse_question,
 )
 from fairplay.evaluation.settings import SECOND_SAMPLE
-from fairplay.oracles.judge_settings import JudgeSettings
+from fairplay.oracles.judge_settings import REPLIES_NAME, JudgeSettings
 from fairplay.oracles.judge_template import JudgeTemplate, load_template
 from fairplay.oracles.judge_verdicts import READER_VERSION
 from fairplay.pipeline.canary_games import tell_alarms
-from fairplay.pipeline.judge_files import REPLIES_NAME, JudgeFilesSettings
+from fairplay.pipeline.judge_files import JudgeFilesSettings
 from fairplay.pipeline.judge_told import account_document
 from fairplay.pipeline.response_lines import read_lines
 from fairplay.pipeline.results import titled, with_intervals, write_results

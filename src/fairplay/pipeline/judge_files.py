@@ -15,7 +15,7 @@ from fairplay.evaluation.protocols.games import Matched, Pair, Played, match_pai
 from fairplay.evaluation.protocols.scores import protocol_document
 from fairplay.evaluation.protocols.table import Protocol, check_orders, find_protocol
 from fairplay.evaluation.settings import CANARIES, MIN_BOOTSTRAP, check_canaries
-from fairplay.oracles.judge_settings import JudgeSettings, build_judge
+from fairplay.oracles.judge_settings import REPLIES_NAME, JudgeSettings, build_judge
 from fairplay.oracles.pair_judge import PairJudge
 from fairplay.pipeline.judge_gates import (
     OPPONENT,
@@ -38,7 +38,6 @@ from fairplay.storage.locking import lock
 
 ANNOTATIONS_NAME = "annotations.json"
 CANARIES_NAME = "canaries.json"
-REPLIES_NAME = "replies.sqlite"
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from fairplay.evaluation.verdict_work import VerdictWork
 from fairplay.evaluation.win_rates import evaluate_judgements
 from fairplay.generation.settings import GenerationSettings
 from fairplay.models.settings import ModelSettings
+from fairplay.oracles.judge_settings import REPLIES_NAME
 from fairplay.oracles.settings import OracleSettings
 from fairplay.oracles.table import oracle_identity
 from fairplay.pipeline.canary_games import (
@@ -134,7 +135,8 @@ def evaluate_sides(
     document = {**asdict(task), **settings_document(settings)}
     account = run.path / WORKERS_NAME
     with run.open(document, identity=_identity), open_executor(settings.cluster, account) as executor:
-        manifest = run.run_stage(stage, lambda folder: _fill(folder, task, settings, should_stop, executor))
+        asking = replace(settings, judge=settings.judge.with_cache(str(run.path / REPLIES_NAME)))
+        manifest = run.run_stage(stage, lambda folder: _fill(folder, task, asking, should_stop, executor))
         told = comparison_document(task.policy, manifest)
         write_results(run.path, told)
     return told, run.path

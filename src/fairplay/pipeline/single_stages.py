@@ -18,6 +18,7 @@ from fairplay.errors import DataError, SettingsError
 from fairplay.generation.response_work import ResponseWork
 from fairplay.generation.settings import GenerationSettings, decisive_settings
 from fairplay.models.settings import ModelSettings
+from fairplay.oracles.judge_settings import REPLIES_NAME
 from fairplay.oracles.preference_work import NAME, TEMPERATURE, PreferenceWork, facts_of
 from fairplay.oracles.settings import OracleSettings
 from fairplay.oracles.table import build_oracle, oracle_identity
@@ -146,6 +147,7 @@ def rank_file(
             raise DataError(f"{line.where}: 1 response, nothing to compare it with", hint="generate 2 or more a prompt")
     make_parent(output)
     with shards_beside(output, {"lines": content_digest(str(source)), "oracle": identity_of_oracle(oracle)}) as folder:
+        oracle = oracle.with_cache(str(folder / REPLIES_NAME))
         facts = run_sharded(
             folder,
             groups,
@@ -243,7 +245,7 @@ def shards_beside(output: Path, decisive: Mapping[str, Any]) -> Iterator[Path]:
     """A hidden folder for the shards of an output: removed where the work ends well, or is stopped before any is done.
 
     Shards of an earlier call are found in it if what decides their content is the same; else they are removed, and a
-    warning says what has changed.
+    warning says what has changed. Replies of a server are kept while the work is not done: they know what they answer.
     """
     make_parent(output)
     folder = output.with_name(f".{output.name}.shards")
@@ -256,7 +258,7 @@ def shards_beside(output: Path, decisive: Mapping[str, Any]) -> Iterator[Path]:
             yield folder
             is_done = True
         finally:
-            if is_done or not any_part(folder):
+            if is_done or not (any_part(folder) or (folder / REPLIES_NAME).exists()):
                 shutil.rmtree(folder)
 
 
@@ -273,7 +275,7 @@ def _forget_stale(folder: Path, decisive: Mapping[str, Any]) -> None:
         for path in folder.iterdir():
             if path.is_dir():
                 shutil.rmtree(path)
-            elif path.name != LOCK_NAME:
+            elif path.name != LOCK_NAME and not path.name.startswith(REPLIES_NAME):
                 path.unlink()
     write_atomic(marker, json.dumps(wanted))
 

@@ -177,14 +177,14 @@ def preferences_stage(context: RunContext, iteration: int) -> Manifest:
         facts = run_sharded(
             folder,
             groups,
-            PreferenceWork(settings.oracle),
+            PreferenceWork(context.oracle),
             PreferenceGroup,
             executor=context.executor,
             shard_size=settings.shard_size,
             description=f"iteration {iteration}: preferences",
             should_stop=context.should_stop,
         )
-        temperature = (facts or facts_of(build_oracle(settings.oracle)))[TEMPERATURE]
+        temperature = (facts or facts_of(build_oracle(context.oracle)))[TEMPERATURE]
         free_memory()
         compared = read_parts(folder, PreferenceGroup)
         audit = audit_preferences(compared, temperature=temperature)

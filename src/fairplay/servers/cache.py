@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Protocol
 
-from fairplay.errors import DataError, ResourceError
+from fairplay.errors import ResourceError
 from fairplay.servers.outcomes import Reply
 from fairplay.servers.replies import MalformedReplyError, parse_reply, reply_json
 from fairplay.storage.atomic import disk_errors
@@ -57,8 +57,7 @@ class SqliteCache:
         path: The file; it is made with its folder where there is none.
 
     Raises:
-        DataError: If the file is there and is no such cache.
-        ResourceError: If it can't be written.
+        ResourceError: If it can't be written, or is there and can't be used: no such cache, damaged, or locked.
     """
 
     def __init__(self, path: Path) -> None:
@@ -75,8 +74,10 @@ class SqliteCache:
             self._connection.close()
             raise self._unusable(error) from error
 
-    def _unusable(self, error: sqlite3.Error) -> DataError:
-        return DataError(f"{self._path}: not a usable cache of replies ({error})", hint="name another file, or mend it")
+    def _unusable(self, error: sqlite3.Error) -> ResourceError:
+        return ResourceError(
+            f"{self._path}: not a usable cache of replies ({error})", hint="name another file, or mend it"
+        )
 
     def get(self, keys: Iterable[str]) -> dict[str, Reply]:
         wanted, found = list(dict.fromkeys(keys)), {}
@@ -93,7 +94,7 @@ class SqliteCache:
                 try:
                     reply = parse_reply(text, attempts=0)
                 except MalformedReplyError as error:
-                    raise DataError(
+                    raise ResourceError(
                         f"{self._path}: reply {key[:12]} is damaged ({error})", hint="remove that row to ask again"
                     ) from error
                 if reply.has_ended:

@@ -15,6 +15,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from fairplay.errors import Preempted
 from fairplay.progress import progress
 from fairplay.records import Dropped
+from fairplay.stopping import stoppable
 from fairplay.storage.atomic import disk_errors, write_atomic
 from fairplay.storage.tables import read_records, write_records
 
@@ -134,7 +135,7 @@ def commit_shards(
         folder: Where the shards are committed.
         description: For the progress bar.
         num_before: Items that were committed before.
-        should_stop: Asked before every shard.
+        should_stop: Asked before every shard, and by what waits inside one (`stopping.py`).
 
     Raises:
         Preempted: If `should_stop` said so; what is committed is kept.
@@ -143,7 +144,8 @@ def commit_shards(
         return
     sizes = {shard.index: len(shard.items) for shard in shards}
     total = num_before + sum(sizes.values())
-    with progress(description, total) as bar, closing(executor.run(work, shards, folder)) as finished:
+    running = closing(executor.run(work, shards, folder))
+    with progress(description, total) as bar, running as finished, stoppable(should_stop):
         bar.advance(num_before)
         while sizes and not should_stop():
             done = next(finished)

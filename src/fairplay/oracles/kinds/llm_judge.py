@@ -4,8 +4,8 @@ Left out: the oracle (`oracles/llm_judge.py`), the protocols of `fairplay judge`
 """
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from dataclasses import dataclass, field, replace
+from typing import ClassVar, Literal, Self
 
 from fairplay.oracles.contract import PreferenceOracle
 from fairplay.oracles.judge_settings import JudgeSettings, build_judge
@@ -20,7 +20,8 @@ class LlmJudgeSettings(KindSettings):
     """A chat model on an OpenAI-compatible server.
 
     Attributes:
-        server: Where it is asked, and at what cost at most; set its `cache` to resume without paying twice.
+        server: Where it is asked, and at what cost at most; commands with a folder of their own keep its replies
+            there unless `cache` names a file.
         template, log_probs, min_mass, max_tokens, seed: See `JudgeSettings`.
     """
 
@@ -56,6 +57,9 @@ class LlmJudgeSettings(KindSettings):
 
     def asks_server(self) -> bool:
         return True
+
+    def with_cache(self, path: str) -> Self:
+        return replace(self, server=self.as_judge_settings().with_cache(path).server)
 
     def idle_keys(self) -> Collection[str]:
         """Patience and cost; and the address, where `server.identity` says what is asked."""
