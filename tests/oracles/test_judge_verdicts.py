@@ -125,6 +125,18 @@ def test_little_probability_on_the_labels_leaves_the_word_to_the_words():
     assert weigh(reply({"Hm": 0.8, "A": 0.15}, text="Hm"), min_mass=0.1).by_log_probs
 
 
+def test_a_label_that_is_as_good_as_impossible_is_no_verdict_whatever_is_asked_of_the_mass():
+    position = Position(" ", -0.1, ((" yes", -0.1), ("A", -9999.0)))
+    nothing = Choice("A, if need be", "stop", (Position("A", -9999.0, position.top),))
+    got = read_verdict(nothing, LETTER, log_probs=True, min_mass=0.0)
+    assert isinstance(got, NoVerdict)
+    assert got.reason == LOW_MASS
+
+
+def test_json_deeper_than_can_be_read_is_no_verdict():
+    assert words('{"verdict": ' + "[" * 100_000 + "]" * 100_000 + "}", JSON) == NO_LABEL
+
+
 def test_blanks_and_marks_before_the_letter_are_passed_over():
     got = weigh(reply({"A": 0.6, "B": 0.4}, before=("\n", "**")))
     assert got.win_prob == pytest.approx(0.6)

@@ -25,6 +25,11 @@ def say_ok(body: dict[str, Any]) -> dict[str, Any]:
     return {"text": "m", "logprobs": content, "finish_reason": "stop"}
 
 
+def escaped(document: dict[str, Any]) -> bytes:
+    """JSON in the spelling of PHP and Go: some characters that need no escape have one."""
+    return json.dumps(document).replace("/", "\\/").replace("=", "\\u003d").encode()
+
+
 def script_of(question: str) -> list[str]:
     """The behaviours that a question asks for: at its start in brackets, or anywhere as <<500,ok>>."""
     if question.startswith("["):
@@ -82,18 +87,27 @@ def _handler(server: FaultServer) -> type[BaseHTTPRequestHandler]:
                 self.send(200, b"<html>busy</html>", {})
             elif what == "reset":
                 self.connection.close()
+            elif what == "deep":
+                self.send(200, b"[" * 200_000, {})
+            elif what == "400deep":
+                self.send(400, b"[" * 50_000, {})
+            elif what in ("500drip", "401drip"):
+                self.drip(int(what[:3]))
             elif what == "stall":
                 time.sleep(STALL_SECONDS)
             elif what == "drip":
-                self.send_response(200)
-                self.send_header("Content-Length", "1000")
-                self.end_headers()
-                for _ in range(int(STALL_SECONDS / 0.1)):
-                    self.wfile.write(b" ")
-                    self.wfile.flush()
-                    time.sleep(0.1)
+                self.drip(200)
             else:
                 self.reply(what, said, body)
+
+        def drip(self, status: int) -> None:
+            self.send_response(status)
+            self.send_header("Content-Length", "1000")
+            self.end_headers()
+            for _ in range(int(STALL_SECONDS / 0.1)):
+                self.wfile.write(b" ")
+                self.wfile.flush()
+                time.sleep(0.1)
 
         def fail(self, what: str, body: dict[str, Any]) -> None:
             if what == "429after":
@@ -105,7 +119,7 @@ def _handler(server: FaultServer) -> type[BaseHTTPRequestHandler]:
             code = "insufficient_quota" if what == "429quota" else "none"
             told = f"{what}, said to {self.headers.get('Authorization')} about {body['model']}"
             error = {"error": {"message": told, "code": code}}
-            self.send(int(what[:3]), json.dumps(error).encode(), headers)
+            self.send(int(what[:3]), escaped(error), headers)
 
         def reply(self, what: str, said: dict[str, Any], body: dict[str, Any]) -> None:
             ends = {
@@ -127,7 +141,7 @@ def _handler(server: FaultServer) -> type[BaseHTTPRequestHandler]:
             document = {"model": body["model"] + "-dated", "choices": choices, "usage": usage}
             if what == "echo":
                 choices[0]["message"]["content"] = self.headers.get("Authorization")
-            self.send(200, json.dumps(document).encode(), {})
+            self.send(200, escaped(document), {})
 
         def send(self, status: int, raw: bytes, headers: dict[str, str]) -> None:
             self.send_response(status)

@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -47,8 +48,11 @@ EVERY_CLASS = {
     "[500]": "server error",
     "[stall]": "timed out",
     "[drip]": "timed out",
+    "[500drip]": "server error",
     "[reset]": "no connection",
     "[400]": "refused",
+    "[400deep]": "refused",
+    "[deep]": "malformed reply",
     "[filter]": "refused",
     "[html]": "malformed reply",
     "[null]": "malformed reply",
@@ -290,7 +294,50 @@ def test_after_kill_9_only_what_was_in_flight_is_paid_again(tmp_path):
     assert sum(server.asked.values()) <= 200 + 4  # in flight at the kill
 
 
-SENTINEL = "sk-sentinel-8a1f"
+def test_a_question_that_was_sent_is_booked_whatever_became_of_the_connection():
+    with fault_server() as server, client_of(server, max_attempts=6, max_total_tokens=40) as client:
+        (got,) = client.complete([ask("[reset]")])
+        assert (got.reason, server.asked["[reset]"]) == ("cost cap reached", 2)
+        assert (client.accounting().prompt_tokens, client.accounting().completion_tokens) == (2 * 11, 2 * 5)
+
+
+def test_a_connection_that_never_was_costs_nothing():
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as full:
+        port = full.getsockname()[1]
+        taken = [_knock(port) for _ in range(4)]  # nobody is let in, so that who comes next waits at the door
+        with ChatClient(ServerSettings("judge", f"http://127.0.0.1:{port}/v1", timeout=0.3, max_attempts=2)) as client:
+            (waited,) = client.complete([ask("hello?")])
+            assert (waited.reason, waited.detail) == ("timed out", "no connection in time")
+            assert client.accounting().prompt_tokens == 0
+    for one in taken:
+        one.close()
+    with ChatClient(ServerSettings("judge", f"http://127.0.0.1:{port}/v1", max_attempts=2)) as client:
+        (gone,) = client.complete([ask("hello?")])
+        assert gone.reason == "no connection"
+        assert client.accounting().prompt_tokens == 0
+
+
+def _knock(port):
+    one = socket.socket()
+    one.setblocking(False)
+    one.connect_ex(("127.0.0.1", port))
+    return one
+
+
+@pytest.mark.parametrize("fatal", ["401drip", "500drip"])
+def test_an_error_that_drips_is_not_waited_for_longer_than_set(fatal):
+    began = time.monotonic()
+    with fault_server() as server, client_of(server, max_attempts=1, timeout=0.4) as client:
+        if fatal == "401drip":
+            with pytest.raises(ServiceError, match="status 401"):
+                client.complete([ask(f"[{fatal}]")])
+        else:
+            (got,) = client.complete([ask(f"[{fatal}]")])
+            assert got.detail.startswith("status 500")
+        assert time.monotonic() - began < 2.0
+
+
+SENTINEL = "sk/sentinel=8a1f"
 
 
 def test_the_key_appears_nowhere(tmp_path, monkeypatch, caplog):
@@ -312,6 +359,25 @@ def test_the_key_appears_nowhere(tmp_path, monkeypatch, caplog):
     assert len(told) > 20
     assert "[key]" in "".join(told)
     assert not [text for text in told if SENTINEL in text]
+
+
+@pytest.mark.parametrize("key", ["token", "m", "1", "EMPTY"])
+def test_a_dummy_for_a_key_changes_no_reply(monkeypatch, key):
+    monkeypatch.setenv("JUDGE_KEY", key)
+    with fault_server() as server, client_of(server, api_key_env="JUDGE_KEY") as client:
+        (got,) = client.complete([ask("[ok]", top_logprobs=2)])
+    assert (got.choices[0].text, got.model, got.prompt_tokens) == ("m", "judge-dated", 10)
+    assert server.headers[0]["authorization"] == f"Bearer {key}"
+
+
+@pytest.mark.parametrize(
+    "key", [f"{SENTINEL}\n{SENTINEL}", f"“{SENTINEL}”", f"{SENTINEL} x", f"{SENTINEL}\\", f"{SENTINEL}\x7f"]
+)
+def test_what_can_not_be_a_key_is_refused_by_its_variables_name_alone(monkeypatch, key):
+    monkeypatch.setenv("JUDGE_KEY", key)
+    with pytest.raises(SettingsError, match="the variable JUDGE_KEY holds no API key") as told:
+        ChatClient(ServerSettings("judge", "http://127.0.0.1:1/v1", api_key_env="JUDGE_KEY"))
+    assert "sentinel" not in "".join(traceback.format_exception(told.value))
 
 
 def test_a_server_on_this_machine_is_never_sent_a_key_for_another(monkeypatch):

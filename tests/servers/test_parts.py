@@ -1,19 +1,28 @@
 """Parts of the client by themselves: what a server asks to wait, how the throttle moves, and the ledger's cap."""
 
+import json
 import threading
 from email.utils import formatdate
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from fairplay.errors import ResourceError, SettingsError
 from fairplay.records import Message
 from fairplay.servers.cache import open_cache
 from fairplay.servers.faults import retry_after, status_fault
+from fairplay.servers.keys import redactor
 from fairplay.servers.ledger import Ledger
 from fairplay.servers.replies import MalformedReplyError, parse_reply, reply_json
 from fairplay.servers.requests import ChatRequest, request_key
 from fairplay.servers.settings import ServerSettings, is_loopback
 from fairplay.servers.throttle import StoppedError, Throttle
+
+
+def json_escape(character):
+    return f"\\{character}" if character in '"/\\' else character
+
 
 NOW = 1_700_000_000.0
 
@@ -34,6 +43,10 @@ NOW = 1_700_000_000.0
 )
 def test_the_wait_a_server_asks_for_is_read_in_both_forms(given, seconds):
     assert retry_after({"retry-after": given} if given else {}, now=NOW) == pytest.approx(seconds, abs=1)
+
+
+def test_the_wait_may_be_told_in_milliseconds():
+    assert retry_after({"retry-after-ms": "250", "retry-after": "1"}, now=NOW) == 0.25
 
 
 @pytest.mark.parametrize(
@@ -106,6 +119,42 @@ def test_what_is_set_aside_counts_until_it_is_settled():
         assert fourth is not None
 
 
+SPELLINGS = st.sampled_from((str, lambda c: f"\\u{ord(c):04x}", lambda c: f"\\u{ord(c):04X}", json_escape))
+
+
+@given(
+    key=st.text(
+        st.characters(min_codepoint=0x21, max_codepoint=0x7E, exclude_characters="\\"), min_size=12, max_size=30
+    ),
+    around=st.tuples(st.text(max_size=5), st.text(max_size=5)),
+    spellings=st.lists(SPELLINGS, min_size=30, max_size=30),
+    depth=st.integers(0, 2),
+)
+def test_no_spelling_of_json_brings_a_key_back(key, around, spellings, depth):
+    told = "".join(
+        json_escape(c) if (c, spell) == ('"', str) else spell(c) for c, spell in zip(key, spellings, strict=False)
+    )
+    raw = f'"{json.dumps(around[0])[1:-1]}{told}{json.dumps(around[1])[1:-1]}"'
+    for _ in range(depth):  # an error that quotes the error of another server
+        raw = json.dumps(raw)
+    read = redactor(key)(raw)
+    for _ in range(depth + 1):
+        assert key not in read
+        read = json.loads(read)
+    assert key not in read
+    assert "[key]" in read
+
+
+def test_redacting_takes_no_longer_for_a_body_of_backslashes():
+    body = "\\" * 2_000_000
+    assert redactor("s" * 12)(body) == body
+    assert redactor("/" * 12)(body) == body
+
+
+def test_a_dummy_is_no_key():
+    assert redactor("EMPTY")("it is EMPTY") == "it is EMPTY"
+
+
 def test_a_key_covers_what_is_asked_and_not_how_patiently():
     request = ChatRequest((Message("user", "hi"),), max_tokens=5)
     base = ServerSettings("m", "http://127.0.0.1:1/v1")
@@ -147,6 +196,9 @@ def test_a_reply_survives_the_cache_with_its_log_probs():
         GOOD.replace("L", '{"content": [{"token": "hi", "logprob": NaN}]}'),
         GOOD.replace("L", '{"content": [{"token": "hi", "logprob": 2.0}]}'),
         GOOD.replace("L", '{"content": [{"logprob": -2.0}]}'),
+        GOOD.replace("L", '{"content": [{"token": "hi", "logprob": -1' + "0" * 400 + "}]}"),
+        "[" * 200_000,
+        GOOD.replace("L", "[" * 200_000),
         GOOD.replace("L", '{"content": 5}'),
         GOOD.replace("L", '{"content": [5]}'),
     ],

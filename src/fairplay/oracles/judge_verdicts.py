@@ -66,7 +66,7 @@ def read_verdict(choice: Choice, template: JudgeTemplate, *, log_probs: bool, mi
     if position is not None and position.top:
         weights = label_probs(position.top, tuple(template.labels))
         mass = sum(weights.values())
-        if weights and mass >= min_mass:
+        if mass > 0 and mass >= min_mass:
             win_prob = _weighted(weights, position, template)
             return Verdict(win_prob, mass, max(weights, key=weights.__getitem__), True, choice.text)
         reason = LOW_MASS
@@ -150,7 +150,7 @@ def _json(text: str, template: JudgeTemplate) -> list[tuple[int, str]]:
     begin, end = text.find("{"), text.rfind("}")
     try:
         document = json.loads(text[begin : end + 1], object_pairs_hook=list)
-    except ValueError:
+    except (ValueError, RecursionError):
         return []
     pairs = document if isinstance(document, list) and all(isinstance(pair, tuple) for pair in document) else []
     said = [value for name, value in pairs if name == "verdict"]

@@ -9,15 +9,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from email.utils import parsedate_to_datetime
 from math import isfinite
+from typing import Any
 
 from fairplay.servers.outcomes import (
     BROKEN_OFF,
     CUT,
     FEW_CHOICES,
+    NO_CONNECTION,
     NO_LOGPROBS,
     RATE_LIMITED,
     REFUSED,
     SERVER_ERROR,
+    TIMED_OUT,
     Reply,
 )
 from fairplay.servers.requests import ChatRequest
@@ -25,6 +28,8 @@ from fairplay.servers.requests import ChatRequest
 _AGAIN = frozenset({408, 409})
 _OVERLOADED = frozenset({429, 503, 529})
 _FILTERED = frozenset({"content_filter", "refusal"})
+_UNSENT = frozenset({"ConnectError", "ConnectTimeout", "PoolTimeout"})
+_LOST = frozenset({"RequestError", "SSLError", "EndOfStream"})
 _SHOWN = 200
 
 
@@ -74,6 +79,27 @@ def status_fault(status: int, headers: Mapping[str, str], text: str) -> Fault:
     return Fault(REFUSED, detail, fatal=status in (401, 404))
 
 
+def lost_fault(cause: BaseException, told: str) -> Fault | None:
+    """The fault behind an attempt to which there was no response, or none that was whole; None if it is no such error.
+
+    Once a question was sent, its reply may have been written and charged for, whether it arrived or not.
+
+    Args:
+        cause: As the HTTP library raised it. There are two of them, with the same names.
+        told: What it says, without any key.
+    """
+    kinds = {kind.__name__ for kind in type(cause).__mro__}
+    was_sent = not kinds & _UNSENT
+    if isinstance(cause, TimeoutError) or "TimeoutException" in kinds:
+        detail = "no whole reply in time" if was_sent else "no connection in time"
+        return Fault(TIMED_OUT, detail, again=True, may_be_charged=was_sent)
+    if isinstance(cause, UnicodeError):  # half of a surrogate pair is no text that JSON can carry
+        return Fault(REFUSED, "the question is not valid Unicode")
+    if kinds & _LOST or "APIConnectionError" in kinds:
+        return Fault(NO_CONNECTION, told[:_SHOWN], again=True, may_be_charged=was_sent)
+    return None
+
+
 def reply_fault(reply: Reply, request: ChatRequest) -> Fault | None:
     """What is wrong with a well-formed reply to this request, if anything.
 
@@ -108,7 +134,7 @@ def retry_after(headers: Mapping[str, str], *, now: float) -> float:
     """
     given = headers.get("retry-after", "").strip()
     try:
-        seconds = float(given)
+        seconds = float(headers["retry-after-ms"]) / 1000 if "retry-after-ms" in headers else float(given)
     except ValueError:
         try:
             seconds = parsedate_to_datetime(given).timestamp() - now
@@ -120,9 +146,12 @@ def retry_after(headers: Mapping[str, str], *, now: float) -> float:
 def _error(text: str) -> tuple[str, str]:
     """Code and message of an error's body; the body's own beginning where it has no such form."""
     try:
-        document = json.loads(text)
-    except ValueError:
+        return _fields(json.loads(text))
+    except (ValueError, RecursionError):
         return "", " ".join(text.split())
+
+
+def _fields(document: Any) -> tuple[str, str]:
     inner = document.get("error", document) if isinstance(document, dict) else document
     if not isinstance(inner, dict):
         return "", " ".join(str(inner).split())

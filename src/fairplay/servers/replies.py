@@ -26,13 +26,13 @@ def parse_reply(text: str, attempts: int) -> Reply:
     """
     try:
         document = json.loads(text)
-    except ValueError as error:
-        raise MalformedReplyError(f"not JSON: {text[:80]!r}") from error
+    except (ValueError, RecursionError) as error:
+        raise MalformedReplyError(f"not JSON, or too deep: {text[:80]!r}") from error
     if not isinstance(document, dict):
         raise MalformedReplyError("not an object")
     listed = document.get("choices")
     if not isinstance(listed, list):
-        raise MalformedReplyError("no `choices`")
+        raise MalformedReplyError(f"no `choices`: {text[:80]!r}")
     ordered = sorted(enumerate(listed), key=lambda item: _index(item[1], item[0]))
     usage = document.get("usage")
     counts = usage if isinstance(usage, dict) else {}
@@ -88,7 +88,7 @@ def _ids(value: Any) -> tuple[int, ...]:
 
 def _choice(document: Any) -> Choice:
     if isinstance(document, dict) and document.get("error"):  # what some routers put below a status of 200
-        return Choice(json.dumps(document["error"]), "error")
+        return Choice(_words(document["error"]), "error")
     message = document.get("message") if isinstance(document, dict) else None
     if not isinstance(message, dict):
         raise MalformedReplyError("a choice without `message`")
@@ -107,6 +107,11 @@ def _choice(document: Any) -> Choice:
     return Choice(content, reason, known, _ids(document.get("token_ids")))
 
 
+def _words(error: Any) -> str:
+    message = error.get("message") if isinstance(error, dict) else error
+    return message if isinstance(message, str) else ""
+
+
 def _position(document: Any) -> Position:
     token, logprob = _token(document)
     listed = document.get("top_logprobs")
@@ -120,6 +125,10 @@ def _token(document: Any) -> tuple[str, float]:
     logprob = document.get("logprob") if isinstance(document, dict) else None
     if not isinstance(token, str) or isinstance(logprob, bool) or not isinstance(logprob, int | float):
         raise MalformedReplyError("a log-prob without token or number")
-    if isnan(logprob) or logprob > 1e-3:  # rounding may put a sure token a little above 0
-        raise MalformedReplyError(f"{logprob} is no log-prob")
-    return token, float(logprob)
+    try:
+        value = float(logprob)
+    except OverflowError as error:
+        raise MalformedReplyError("a log-prob of more digits than a number has") from error
+    if isnan(value) or value > 1e-3:  # rounding may put a sure token a little above 0
+        raise MalformedReplyError(f"{value} is no log-prob")
+    return token, value

@@ -4,37 +4,30 @@ Left out: trying again (`client.py`): the client's own retries are off, or attem
 """
 
 import os
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from fairplay.errors import SettingsError
-from fairplay.servers.faults import Fault, reply_fault, status_fault
-from fairplay.servers.outcomes import MALFORMED, NO_CONNECTION, REFUSED, TIMED_OUT, Reply
+from fairplay.servers.faults import Fault, lost_fault, reply_fault, status_fault
+from fairplay.servers.keys import read_key, redactor
+from fairplay.servers.outcomes import MALFORMED, Reply
 from fairplay.servers.replies import MalformedReplyError, parse_reply
 from fairplay.servers.requests import ChatRequest, estimated_tokens, request_body
 from fairplay.servers.settings import ServerSettings
 
 _CONNECT_SECONDS = 10.0
 _MAX_BYTES = 64 * 2**20
+_MAX_ERROR_BYTES = 64 * 2**10
 
 
-def read_key(settings: ServerSettings, environment: Mapping[str, str]) -> str:
-    """The key for this server; empty where none is sent.
+class _StatusError(Exception):
+    """A response whose status is an error."""
 
-    Raises:
-        SettingsError: If the variable that should hold it is not set.
-    """
-    if not settings.sends_key:
-        return ""
-    key = environment.get(settings.api_key_env, "").strip()
-    if not key:
-        raise SettingsError(
-            f"no API key for {settings.base_url}: the variable {settings.api_key_env} is not set",
-            hint="export it, or name another one in api_key_env; keys are taken from the environment only",
-        )
-    return key
+    def __init__(self, status: int, headers: Mapping[str, str], text: str) -> None:
+        super().__init__(status)
+        self.status, self.headers, self.text = status, headers, text
 
 
 class Transport:
@@ -44,10 +37,15 @@ class Transport:
         import openai  # nearly a second
 
         self._settings, self._openai = settings, openai
-        self._key = read_key(settings, os.environ)
-        own = openai.DefaultHttpxClient(trust_env=not settings.is_local)  # no proxy stands before this machine
+        key = read_key(settings, os.environ)
+        self._redacted = redactor(key)
+        self._attempt = threading.local()
+        own = openai.DefaultHttpxClient(
+            trust_env=not settings.is_local,  # no proxy stands before this machine
+            event_hooks={"response": [self._raise_for_status]},  # the official client reads such bodies without end
+        )
         self._client = openai.OpenAI(
-            api_key=self._key or "none",
+            api_key=key or "none",
             base_url=settings.base_url,
             max_retries=0,
             timeout=openai.Timeout(settings.timeout, connect=min(_CONNECT_SECONDS, settings.timeout)),
@@ -68,18 +66,14 @@ class Transport:
             request: What is asked.
             number: Which attempt this is, from 1; it is noted in the reply.
         """
+        self._attempt.deadline = time.monotonic() + self._settings.timeout
         try:
             text = self._post(request_body(request, self._settings))
-        except self._openai.APIStatusError as error:
-            return status_fault(error.status_code, error.response.headers, self._told(_body(error.response)))
-        except (self._openai.APITimeoutError, TimeoutError):
-            return Fault(
-                TIMED_OUT, f"no whole reply within {self._settings.timeout:g} s", again=True, may_be_charged=True
-            )
-        except self._openai.APIConnectionError as error:
-            return Fault(NO_CONNECTION, self._told(_reason(error)), again=True)
         except Exception as error:
-            fault = self._broken(error)
+            cause = error.__cause__ or error if isinstance(error, self._openai.APIConnectionError) else error
+            if isinstance(cause, _StatusError):
+                return status_fault(cause.status, cause.headers, cause.text)
+            fault = lost_fault(cause, self._redacted(f"{type(cause).__name__}: {cause}"))
             if fault is None:
                 raise
             return fault
@@ -90,32 +84,26 @@ class Transport:
         return reply_fault(reply, request) or self._with_counts(reply, request)
 
     def _post(self, body: dict[str, Any]) -> str:
-        deadline = time.monotonic() + self._settings.timeout
         create: Any = self._client.chat.completions.with_streaming_response.create
-        read = bytearray()
         with create(**body, extra_body=self._settings.extra_body) as response:
-            for block in response.iter_bytes():
-                read += block
-                if time.monotonic() > deadline:  # a drip of bytes never trips the client's own limit
-                    raise TimeoutError
-                if len(read) > _MAX_BYTES:
-                    return ""
-        return self._told(read.decode("utf-8", "replace"))
+            text = self._read(response.iter_bytes(), _MAX_BYTES)
+        if time.monotonic() > self._attempt.deadline:
+            raise TimeoutError
+        return text
 
-    def _told(self, text: str) -> str:
-        """The text without the key: servers repeat keys in their errors."""
-        return text.replace(self._key, "[key]") if self._key else text
+    def _raise_for_status(self, response: Any) -> None:
+        if response.status_code >= 400:
+            text = self._read(response.iter_bytes(), _MAX_ERROR_BYTES)
+            raise _StatusError(response.status_code, response.headers, text)
 
-    def _broken(self, error: Exception) -> Fault | None:
-        """The fault where a connection broke while the reply was read; the official client does not name these."""
-        kinds = {kind.__name__ for kind in type(error).__mro__}
-        if "TimeoutException" in kinds:
-            return Fault(TIMED_OUT, "the reply stopped in its middle", again=True, may_be_charged=True)
-        if isinstance(error, UnicodeError):  # half of a surrogate pair is no text that JSON can carry
-            return Fault(REFUSED, "the question is not valid Unicode")
-        if "TransportError" in kinds or "DecodingError" in kinds:
-            return Fault(NO_CONNECTION, self._told(_reason(error)), again=True, may_be_charged=True)
-        return None
+    def _read(self, blocks: Iterable[bytes], most: int) -> str:
+        """A body without the key; empty if it did not come in time, or is larger: part of it could end in the key."""
+        read = bytearray()
+        for block in blocks:
+            read += block
+            if len(read) > most or time.monotonic() > self._attempt.deadline:  # a drip never trips the client's limit
+                return ""
+        return self._redacted(read.decode("utf-8", "replace"))
 
     def _with_counts(self, reply: Reply, request: ChatRequest) -> Reply:
         """The reply with tokens counted, where the server does not count: as estimated."""
@@ -123,15 +111,3 @@ class Transport:
             return reply
         prompt, completion = estimated_tokens(request)
         return replace(reply, prompt_tokens=prompt, completion_tokens=completion)
-
-
-def _body(response: Any) -> str:
-    try:
-        return str(response.text)
-    except RuntimeError:  # a body that was not read
-        return ""
-
-
-def _reason(error: BaseException) -> str:
-    cause = error.__cause__ or error
-    return f"{type(cause).__name__}: {cause}"[:200]
