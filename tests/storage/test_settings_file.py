@@ -1,3 +1,4 @@
+import inspect
 import os
 import subprocess
 import sys
@@ -7,6 +8,7 @@ from typing import Literal
 import pytest
 
 from fairplay.errors import SettingsError
+from fairplay.storage.faults import attribute_text
 from fairplay.storage.settings_file import (
     apply_overrides,
     build_settings,
@@ -74,6 +76,34 @@ def test_true_is_not_a_number():
         build_settings(Outer, parse_yaml("seed: true\ntraining: {learning_rate: no}", "r.yaml"), "r.yaml")
     assert "r.yaml: seed: must be a number, is true" in str(fault.value)
     assert "r.yaml: training.learning_rate: must be a number, is false" in str(fault.value)
+
+
+@dataclass(frozen=True)
+class Told:
+    """Settings that say what they are.
+
+    Attributes:
+        first, second: One of two, in words
+            that go on in a second line.
+        third: Another.
+    """
+
+    second: int
+    third: int
+
+
+class Flat:
+    """As CPython 3.13 keeps the docstring of `Told`."""
+
+
+Flat.__doc__ = inspect.cleandoc(Told.__doc__)
+
+
+@pytest.mark.parametrize("kept", [Told, Flat])
+def test_a_docstring_says_what_a_setting_means_with_its_indentation_or_without(kept):
+    assert attribute_text(kept, "second") == "One of two, in words that go on in a second line."
+    assert attribute_text(kept, "third") == "Another."
+    assert attribute_text(kept, "fourth") == attribute_text(Outer, "seed") == ""
 
 
 def test_one_text_where_a_list_of_texts_belongs_is_a_list_of_one():

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-_NUMBER = re.compile(r"\d+(?:,\d{3})*(?:\.\d+)?")
+_NUMBER = re.compile(r"(?:(?<!\w)[-−+])?\d+(?:,\d{3})*(?:\.\d+)?")  # a hyphen within a word or a range is no sign
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,11 @@ def _with_ranges(texts: list[str]) -> str:
     columns = iter(zip(*(_NUMBER.findall(text) for text in texts), strict=True))
 
     def spanned(_: re.Match[str]) -> str:
-        found = sorted(set(next(columns)), key=lambda number: float(number.replace(",", "")))
+        found = sorted(set(next(columns)), key=_value)
         return found[0] if len(found) == 1 else f"{found[0]} to {found[-1]}"
 
     return _NUMBER.sub(spanned, texts[0])
+
+
+def _value(number: str) -> float:
+    return float(number.replace(",", "").replace("−", "-"))

@@ -4,6 +4,7 @@ Left out: which settings there are (`settings_file.py`). No text of pydantic's r
 """
 
 import dataclasses
+import inspect
 import re
 import types
 import typing
@@ -91,14 +92,17 @@ def kinds_hint(name: str, kinds: Mapping[str, Any], *, asked: str = "") -> str:
 
 
 def attribute_text(settings_type: Any, name: str) -> str:
-    """What a class's docstring says of one of its attributes; empty where it says nothing."""
-    lines = (settings_type.__doc__ or "").splitlines()
+    """What a class's docstring says of one of its attributes; empty where it says nothing.
+
+    CPython 3.13 takes the docstrings' common indentation off, those before it don't.
+    """
+    lines = inspect.cleandoc(settings_type.__doc__ or "").splitlines()
     for place, line in enumerate(lines):
-        found = re.fullmatch(rf" {{8}}(?:\w+, )*{re.escape(name)}(?:, \w+)*: (.*)", line)
+        found = re.fullmatch(rf" {{4}}(?:\w+, )*{re.escape(name)}(?:, \w+)*: (.*)", line)
         if found:
             more = []
             for following in lines[place + 1 :]:
-                if not following.startswith(" " * 12):
+                if not following.startswith(" " * 8):
                     break
                 more.append(following.strip())
             return " ".join([found[1].strip(), *more])
