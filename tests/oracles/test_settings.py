@@ -11,8 +11,10 @@ from fairplay.errors import SettingsError
 from fairplay.oracles.kinds.pair_model import PairModelSettings
 from fairplay.oracles.kinds.pair_ranker import PairRankerSettings
 from fairplay.oracles.kinds.rule import RuleSettings
+from fairplay.oracles.rule import load_function
 from fairplay.oracles.settings import KINDS, OracleSettings
 from fairplay.oracles.table import oracle_identity
+from fairplay.storage.faults import placed
 from fairplay.storage.settings_file import apply_overrides, build_settings, settings_document
 
 
@@ -67,7 +69,7 @@ def test_settings_can_not_be_changed():
         ({"kind": "pair_model", "model": "x", "max_length": 4}, r"oracle\.max_length"),
         ({"kind": "reward_model", "model": "x", "max_length": 4}, r"oracle\.max_length"),
         ({"kind": "pair_model", "model": "x", "dtype": "int8"}, r"oracle\.dtype"),
-        ({"kind": "pair_model", "model": "x", "orders": "half"}, "unknown choice of orders `half`"),
+        ({"kind": "pair_model", "model": "x", "orders": "half"}, "--set: oracle: unknown choice of orders `half`"),
         ({"kind": "reward_model", "model": "x", "orders": "one"}, r"oracle\.orders: unknown setting"),
         ({"kind": "pair_ranker", "model": "x", "max_length": 2048}, "did you mean `oracle.prompt_max_length`"),
         ({"kind": "pair_ranker", "model": "x", "prompt_max_length": 3}, r"oracle\.prompt_max_length: 3 is less"),
@@ -79,6 +81,54 @@ def test_settings_can_not_be_changed():
 def test_settings_that_can_not_be_met_are_refused_by_the_keys_whole_name(document, message):
     with pytest.raises(SettingsError, match=message):
         read(**document)
+
+
+JUDGE = {"kind": "llm_judge", "server": {"model": "m", "base_url": "http://127.0.0.1:9/v1"}}
+FOUND, NOT_FOUND = {"kind": "rule", "function": "os.path:join"}, "oracle_nowhere.module"
+MEMBERS = {"kind": "ensemble", "members": [FOUND, {"kind": "rule", "function": f"{NOT_FOUND}:f"}]}
+
+
+@pytest.mark.parametrize(
+    ("document", "message"),
+    [
+        (JUDGE | {"template": "pairr"}, "evaluation.judge.template: unknown template `pairr`"),
+        ({"kind": "rule", "function": f"{NOT_FOUND}:f"}, f"evaluation.judge.function: can't import `{NOT_FOUND}`"),
+        (MEMBERS, f"evaluation.judge.members.1.function: can't import `{NOT_FOUND}`"),
+    ],
+)
+def test_what_is_not_there_is_told_by_the_whole_name_of_its_key(document, message):
+    with pytest.raises(SettingsError) as refused:
+        oracle_identity(read(**document), setting="evaluation.judge")
+    assert refused.value.message.startswith(message)
+
+
+def test_a_message_without_a_settings_name_comes_after_the_place():
+    assert placed("oracle", "function: not there", RuleSettings) == "oracle.function: not there"
+    assert (
+        placed("oracle", "members.1.function: not there", KINDS["ensemble"]) == "oracle.members.1.function: not there"
+    )
+    assert placed("oracle", "model: not there", RuleSettings) == "oracle: model: not there"
+    assert placed("oracle", "nothing is there", RuleSettings) == "oracle: nothing is there"
+
+
+@pytest.mark.parametrize("function", ["fairplay.nope.mod:f", "fairplay.nope:f", f"{NOT_FOUND}:f"])
+def test_a_module_that_is_missing_at_any_level_is_told_as_not_there(function):
+    with pytest.raises(SettingsError, match="can't import") as refused:
+        load_function(function)
+    assert f"put the folder that holds {function.removesuffix(':f').replace('.', '/')}.py on it" in refused.value.hint
+
+
+def test_a_module_that_asks_for_another_one_that_is_missing_was_found(tmp_path, monkeypatch):
+    (tmp_path / "found_rule.py").write_text("import found_rule_elsewhere\n")
+    (tmp_path / "setting_rule.py").write_text(
+        "from fairplay.errors import SettingsError\nraise SettingsError('no such table')\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(SettingsError, match="can't import") as refused:
+        load_function("found_rule:f")
+    assert "was found, and failed" in refused.value.hint
+    with pytest.raises(SettingsError, match="function: `setting_rule`: no such table"):
+        load_function("setting_rule:f")
 
 
 def test_all_faults_are_told_at_once():

@@ -127,7 +127,9 @@ def template_path(name: str) -> Path:
     known = [one.name.removesuffix(SUFFIX) for one in TEMPLATES.glob(f"*{SUFFIX}")]
     if name not in known:
         hint = nearest_hint(name, known)
-        raise SettingsError(f"unknown template `{name}`", hint=f"{hint}; one's own is a file that ends in {SUFFIX}")
+        raise SettingsError(
+            f"template: unknown template `{name}`", hint=f"{hint}; one's own is a file that ends in {SUFFIX}"
+        )
     return TEMPLATES / f"{name}{SUFFIX}"
 
 

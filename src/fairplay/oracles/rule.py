@@ -76,6 +76,8 @@ def load_function(path: str) -> Score:
         raise SettingsError(f"function: `{path}` has no module and name", hint="write `package.module:name`")
     try:
         module = importlib.import_module(module_name)
+    except SettingsError as error:  # of a setting of its own
+        raise SettingsError(f"function: `{module_name}`: {error.message}", hint=error.hint) from error
     except FairplayError:
         raise
     except Exception as error:  # a module runs whatever its author wrote
@@ -92,7 +94,8 @@ def load_function(path: str) -> Score:
 
 def _import_hint(module_name: str, error: Exception) -> str:
     """Where a module that is not there was looked for; where one is there and fails, what has to be mended."""
-    if not isinstance(error, ModuleNotFoundError) or error.name not in (module_name, module_name.partition(".")[0]):
+    missing = error.name if isinstance(error, ModuleNotFoundError) else None
+    if missing is None or not f"{module_name}.".startswith(f"{missing}."):
         return f"`{module_name}` was found, and failed while it was read; try: python -c 'import {module_name}'"
     path = os.environ.get("PYTHONPATH", "")
     looked = f"PYTHONPATH is {path}" if path else "PYTHONPATH is not set"

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal, Self, get_args
 from fairplay.errors import SettingsError
 from fairplay.lookup import lookup
 from fairplay.oracles.contract import PreferenceOracle
-from fairplay.oracles.kinds.base import KindSettings
+from fairplay.oracles.kinds.base import KindSettings, told_under
 from fairplay.oracles.kinds.general_preference import GeneralPreferenceSettings
 from fairplay.oracles.kinds.llm_judge import LlmJudgeSettings
 from fairplay.oracles.kinds.pair_lm import PairLmSettings
@@ -70,14 +70,15 @@ class EnsembleSettings(KindSettings):
         return EnsembleOracle(members, combine=self.combine, temperature=self.temperature)
 
     def sources(self) -> Mapping[str, Source]:
-        return {
-            f"members.{place}.{name}": source
-            for place, member in enumerate(self.members)
-            for name, source in member.sources().items()
-        }
+        found: dict[str, Source] = {}
+        for place, member in enumerate(self.members):
+            with told_under(f"members.{place}", member):
+                found |= {f"members.{place}.{name}": source for name, source in member.sources().items()}
+        return found
 
     def identity(self) -> dict[str, Any]:
-        return {**super().identity(), "members": [member.identity() for member in self.members]}
+        own = super().identity()  # asks each member for its sources
+        return {**own, "members": [member.identity() for member in self.members]}
 
     def as_judge(self) -> Self:
         return replace(self, members=tuple(member.as_judge() for member in self.members))

@@ -5,9 +5,8 @@ Left out: the oracles; each is imported when it is built, so that a rule needs n
 
 from typing import Any
 
-from fairplay.errors import SettingsError
 from fairplay.oracles.contract import PreferenceOracle
-from fairplay.oracles.kinds.base import KindSettings
+from fairplay.oracles.kinds.base import KindSettings, told_under
 from fairplay.oracles.source import Source
 
 
@@ -29,9 +28,7 @@ def oracle_identity(settings: KindSettings, *, setting: str = "oracle") -> tuple
         setting: Under which key they stand, such as `evaluation.judge`.
 
     Raises:
-        SettingsError: If a function is not there; by the setting's whole name.
+        SettingsError: If a function or a template is not there; by the setting's whole name.
     """
-    try:
+    with told_under(setting, settings):
         return settings.identity(), dict(settings.sources())
-    except SettingsError as error:
-        raise SettingsError(f"{setting}.{error.message}", hint=error.hint) from error

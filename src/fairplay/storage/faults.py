@@ -57,6 +57,19 @@ def given(value: object) -> str:
     return f"`{text}`"
 
 
+def placed(place: str, message: str, settings_type: Any) -> str:
+    """A message of settings that stand under a key: by a setting's whole name where it begins with one of theirs.
+
+    Args:
+        place: The key, such as `evaluation.judge`.
+        message: Such as `function: can't import it`, or without a setting's name.
+        settings_type: The settings, or their class.
+    """
+    first = re.match(r"\w+(?=[.:,])", message)
+    names = {one.name for one in dataclasses.fields(settings_type)}
+    return f"{place}.{message}" if first and first[0] in names else f"{place}: {message}"
+
+
 def missing_hint(settings_type: Any, location: Sequence[int | str], prefix: str = "") -> str:
     """What a missing setting means, by its class's docstring; which kinds there are, where it is one of several."""
     *parents, last = location

@@ -14,7 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from fairplay.errors import SettingsError
 from fairplay.lookup import nearest_hint
-from fairplay.storage.faults import MISSING, given, kinds_hint, kinds_of, missing_hint, problem_of
+from fairplay.storage.faults import MISSING, given, kinds_hint, kinds_of, missing_hint, placed, problem_of
 
 S = TypeVar("S")
 _YAML_FILE = "settings are a YAML file (.yaml), such as those in recipes/; data is named inside it, or by --data"
@@ -159,7 +159,8 @@ def _build(settings_type: Any, document: Mapping[str, Any], prefix: str, faults:
             if fault["input"] is not _UNUSABLE:
                 key, problem = _key(fault["loc"]), problem_of(fault)
                 hint = missing_hint(settings_type, fault["loc"], prefix) if fault["type"] == "missing" else ""
-                faults.append((f"{prefix}{key}", problem, hint) if key else ("", f"{prefix}{problem}", ""))
+                whole = placed(prefix.removesuffix("."), problem, settings_type) if prefix else problem
+                faults.append((f"{prefix}{key}", problem, hint) if key else ("", whole, ""))
         return _UNUSABLE
 
 

@@ -4,7 +4,8 @@ Left out: the kinds (one file each beside this one) and the table of them (`orac
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from math import isfinite
 from typing import Any, ClassVar, Self
@@ -13,6 +14,7 @@ from fairplay.errors import SettingsError
 from fairplay.lookup import lookup
 from fairplay.oracles.contract import PreferenceOracle
 from fairplay.oracles.source import Source
+from fairplay.storage.faults import placed
 from fairplay.storage.settings_file import settings_document, without
 
 ORDERS: Mapping[str, str] = {
@@ -98,6 +100,20 @@ class KindSettings(ABC):
         """
         if not getattr(self, key):
             raise SettingsError(f"{key}: `{self.kind}` needs one", hint=self.about)
+
+
+@contextmanager
+def told_under(place: str, settings: KindSettings) -> Iterator[None]:
+    """What is wrong with an oracle's settings, told under the key at which they stand.
+
+    Args:
+        place: The key, such as `evaluation.judge` or `members.1`.
+        settings: The settings that are at work.
+    """
+    try:
+        yield
+    except SettingsError as error:
+        raise SettingsError(placed(place, error.message, settings), hint=error.hint) from error
 
 
 @dataclass(frozen=True)
