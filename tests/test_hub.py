@@ -4,10 +4,84 @@ import os
 import subprocess
 import sys
 import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
 
 import pytest
+from huggingface_hub import constants
 
 from fairplay.cli.main import run
+from fairplay.data.sources import HubData
+from fairplay.errors import ServiceError
+from fairplay.oracles.source import Source
+
+ANSWERED = """
+import sys
+from fairplay.errors import FairplayError
+from fairplay.models.loading import load_tokenizer
+from fairplay.oracles.ranker_folder import read_ranker
+from fairplay.oracles.source import Source
+for read in (lambda name: Source(name).commit(), load_tokenizer, read_ranker):
+    for name in ("owner/gated", "owner/nobody"):
+        try:
+            read(name)
+        except FairplayError as error:
+            print(type(error).__name__, error.message, error.hint, sep="|")
+"""
+
+
+class Hub(BaseHTTPRequestHandler):
+    """A hub with one repository, which it gives to nobody."""
+
+    def do_GET(self):
+        there = "owner" not in self.path
+        code, reason = (403, "GatedRepo") if "gated" in self.path else (401, "RepoNotFound")
+        self.send_response(200 if there else code)
+        self.send_header("X-Error-Code", "" if there else reason)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    do_HEAD = do_GET
+
+    def log_message(self, *arguments):
+        """Say nothing."""
+
+
+def test_a_gated_model_is_told_as_one_that_is_there(tmp_path):
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
+    Thread(target=server.serve_forever, daemon=True).start()
+    place = f"http://127.0.0.1:{server.server_port}"
+    environment = {**os.environ, "HF_HUB_OFFLINE": "0", "HF_ENDPOINT": place, "HF_HOME": str(tmp_path)}
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", ANSWERED], env=environment, capture_output=True, text=True, check=False
+        )
+    finally:
+        server.shutdown()
+        server.server_close()
+    told = [line.split("|") for line in done.stdout.splitlines()]
+    assert len(told) == 6, done.stderr
+    for kind, message, hint in told[::2]:
+        assert kind == "DataError"
+        assert message == "owner/gated: the hub has it, but gives it only to those it has let in"
+        assert hint == "ask for access on the model's page, then log in by `hf auth login`"
+    for kind, message, _ in told[1::2]:
+        assert kind == "DataError"
+        assert message == "owner/nobody: no such folder, and nothing of that name on the hub"
+
+
+def test_a_hub_that_was_switched_off_is_told_as_such(monkeypatch):
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.delenv("FAIRPLAY_HUB_UNREACHED", raising=False)
+    with pytest.raises(ServiceError) as refused:
+        Source("owner/other").commit()
+    away = "access to the hub is switched off (HF_HUB_OFFLINE)"
+    assert refused.value.message == f"owner/other: no such folder, not in the cache, and {away}"
+    pytest.importorskip("datasets", reason="the optional package `datasets` is not installed")
+    with pytest.raises(ServiceError) as refused:
+        list(HubData("owner/other", "", "train").rows())
+    assert refused.value.message == f"owner/other@train: no such file or folder, and {away}"
+
 
 FETCH = """
 import logging

@@ -23,6 +23,8 @@ _HUB_ID = re.compile(
     r"(?P<repository>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(:(?P<config>[^@:\s/]+))?(@(?P<split>[^@\s/]+))?"
 )
 
+_CLASS_AT_END = re.compile(r" \(\w+\)$")  # of an exception, where `datasets` tells why a hub can't be reached
+
 
 @dataclass(frozen=True, slots=True)
 class Files:
@@ -163,10 +165,10 @@ def _hub_errors(name: str) -> Iterator[None]:
     except (ValueError, FileNotFoundError) as error:  # unknown data set, config or split
         raise DataError(f"{name}: {_first_line(error)}", hint="owner/name[:config][@split]") from error
     except OSError as error:  # ConnectionError and the errors of the hub's client
-        from fairplay.hub import UNREACHED
+        from fairplay.hub import UNREACHED, absence, is_away
 
-        message = f"{name}: no such file or folder, and the hub can't be reached: {_first_line(error)}"
-        raise ServiceError(message, hint=UNREACHED) from error
+        reason = "" if is_away() else ": " + _CLASS_AT_END.sub("", _first_line(error))
+        raise ServiceError(f"{name}: no such file or folder, and {absence()}{reason}", hint=UNREACHED) from error
 
 
 def _first_line(error: Exception) -> str:

@@ -11,12 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from huggingface_hub.errors import LocalEntryNotFoundError, OfflineModeIsEnabled, RepositoryNotFoundError
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
-from fairplay.errors import DataError, FairplayError, ResourceError, ServiceError, SettingsError
-from fairplay.hub import UNKNOWN, UNREACHED, meet_hub
+from fairplay.errors import DataError, FairplayError, ResourceError, SettingsError
+from fairplay.hub import meet_hub, told_by_hub
 from fairplay.models.adapters import base_of_adapter, is_adapter_folder, kept_adapter, merge_adapter
 from fairplay.models.chat import ChatEncoder
 from fairplay.models.quantised import keep_packing, quantisation
@@ -222,11 +221,8 @@ _LOAD_HINT = "name a folder in Hugging Face format with safetensors weights, or 
 
 def _not_loaded(source: str, what: str, error: BaseException) -> FairplayError:
     """What failed loading is told as; transformers hides what the hub said behind an OSError of its own."""
-    if isinstance(error.__cause__, LocalEntryNotFoundError | OfflineModeIsEnabled):
-        return ServiceError(f"{source}: no such folder, not in the cache, and the hub can't be reached", hint=UNREACHED)
-    if isinstance(error.__cause__, RepositoryNotFoundError):
-        return DataError(f"{source}: no such folder, and nothing of that name on the hub", hint=UNKNOWN)
-    return DataError(f"{source}: no {what} could be loaded: {_first_line(error)}", hint=_LOAD_HINT)
+    told = told_by_hub(source, error.__cause__)
+    return told or DataError(f"{source}: no {what} could be loaded: {_first_line(error)}", hint=_LOAD_HINT)
 
 
 def _first_line(error: BaseException) -> str:

@@ -16,14 +16,14 @@ from typing import Any
 
 import torch
 from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+from huggingface_hub.errors import HfHubHTTPError
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 from transformers import AutoConfig
 
-from fairplay.errors import DataError, ServiceError
-from fairplay.hub import UNREACHED, meet_hub
+from fairplay.errors import DataError
+from fairplay.hub import meet_hub, told_by_hub
 from fairplay.models.loading import check_source, load_tokenizer
 from fairplay.oracles.kinds.pair_ranker import backbone_of, read_document
 from fairplay.oracles.ranker_encoding import PREFIXES
@@ -114,11 +114,9 @@ def _local(source: str, revision: str) -> Path:
                     source, revision=revision or None, allow_patterns=["*.json", "*.model", *PICKLED_WEIGHTS]
                 )
             )
-    except LocalEntryNotFoundError as error:
-        message = f"{source}: no such folder, not in the cache, and the hub can't be reached"
-        raise ServiceError(message, hint=UNREACHED) from error
     except (HfHubHTTPError, OSError, ValueError) as error:
-        raise DataError(f"{source}: no pair ranker could be fetched: {_first_line(error)}") from error
+        told = told_by_hub(source, error)
+        raise told or DataError(f"{source}: no pair ranker could be fetched: {_first_line(error)}") from error
     return folder
 
 

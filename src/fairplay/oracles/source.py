@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from fairplay.errors import DataError, ServiceError
+from fairplay.errors import DataError
 from fairplay.storage.digests import content_digest, is_hub_id
 from fairplay.storage.model_folders import not_a_model_hint
 
@@ -84,23 +84,18 @@ def hub_file(source: Source, name: str) -> Path:
         ServiceError: If it is not in the cache, and the hub can't be reached.
     """
     from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+    from huggingface_hub.errors import HfHubHTTPError
 
-    from fairplay.hub import UNKNOWN, UNREACHED, meet_hub
+    from fairplay.hub import meet_hub, told_by_hub
 
     source.check()
     meet_hub()
     try:
         return Path(hf_hub_download(source.place, name, revision=source.revision or None))
-    except LocalEntryNotFoundError as error:
-        message = f"{source.place}: no such folder, not in the cache, and the hub can't be reached"
-        raise ServiceError(message, hint=UNREACHED) from error
-    except RepositoryNotFoundError as error:
-        message = f"{source.place}: no such folder, and nothing of that name on the hub"
-        raise DataError(message, hint=UNKNOWN) from error
     except (HfHubHTTPError, OSError, ValueError) as error:
-        told = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise DataError(f"{source.place}: no {name} could be fetched: {told}") from error
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        told = told_by_hub(source.place, error)
+        raise told or DataError(f"{source.place}: no {name} could be fetched: {reason}") from error
 
 
 def _stamp(path: Path) -> tuple[tuple[str, int, int], ...]:
