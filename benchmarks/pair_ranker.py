@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +28,7 @@ SIZES = {
     "quick": {"hidden_size": 128, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 512},
 }
 WORDS = 2000
-OURS = {  # how the oracle is set
-    "fairplay": {},
-    "fairplay, one order": {"orders": "one"},
-    "fairplay, bfloat16": {"dtype": "bfloat16"},
-}
-SIDES = (*OURS, "llm-blender, batch 8", "llm-blender, batch 1")
+SIDES = ("fairplay", "fairplay, one order", "llm-blender, batch 8", "llm-blender, batch 1")
 Rank = Callable[[Sequence[dict[str, Any]]], list[list[float]]]
 
 
@@ -98,7 +93,7 @@ def make_ranker(folder: Path, size: str) -> None:
     (folder / "ranker" / "config.json").write_text(json.dumps(about | lengths))
 
 
-def fairplay_side(ranker: str, settings: Mapping[str, Any]) -> Rank:
+def fairplay_side(ranker: str, orders: str) -> Rank:
     """Rank scores by this package, through the oracle as every command builds it."""
     import numpy as np
 
@@ -107,7 +102,7 @@ def fairplay_side(ranker: str, settings: Mapping[str, Any]) -> Rank:
     from fairplay.preferences.win_matrix import group_logits, symmetric_logits
     from fairplay.records import Message, Prompt, Response, ResponseGroup
 
-    oracle = build_oracle(PairRankerSettings(model=ranker, **settings))
+    oracle = build_oracle(PairRankerSettings(model=ranker, orders=orders))
 
     def rank(lines: Sequence[dict[str, Any]]) -> list[list[float]]:
         groups = [
@@ -150,8 +145,8 @@ def work(side: str, ranker: str) -> None:
     import torch
 
     threads = torch.get_num_threads()
-    if side in OURS:
-        rank = fairplay_side(ranker, OURS[side])
+    if side.startswith("fairplay"):
+        rank = fairplay_side(ranker, "one" if side.endswith("one order") else "both")
     else:
         rank = blender_side(ranker, int(side.rpartition(" ")[2]))
     if torch.get_num_threads() != threads:

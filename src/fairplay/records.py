@@ -150,7 +150,7 @@ class Judgement:
         return 0.5 * (self.win_prob_first + self.win_prob_second)
 
 
-STATISTICS_VERSION = 2
+STATISTICS_VERSION = 3
 """Goes up whenever the same verdicts would be given other intervals, tests, or strengths; told with every result."""
 
 

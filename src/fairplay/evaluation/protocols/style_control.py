@@ -103,8 +103,8 @@ def style_control(win_probs: Floats, differences: Floats, *, seed: int, num_boot
         seed=seed,
     )
     told = [
-        interval_from_draws(float(one), column, num_prompts=len(win_probs))
-        for one, column in zip(value, draws.T, strict=True)
+        interval_from_draws(float(one), column, num_prompts=len(win_probs), unbiased=place > 0)
+        for place, (one, column) in enumerate(zip(value, draws.T, strict=True))
     ]
     enough = min((win_probs > 0.5).sum(), (win_probs < 0.5).sum()) >= ENOUGH_DECIDED
     return StyleControl(told[0], dict(zip(FEATURES, told[1:], strict=True)) if enough else {})
