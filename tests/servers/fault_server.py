@@ -49,6 +49,7 @@ class FaultServer:
         self.bodies: list[dict[str, Any]] = []
         self.in_flight = self.most_in_flight = 0
         self.delay = 0.0
+        self.always = ""  # a behaviour whatever is asked
         self.url = ""
 
 
@@ -72,7 +73,7 @@ def _handler(server: FaultServer) -> type[BaseHTTPRequestHandler]:
                 server.most_in_flight = max(server.most_in_flight, server.in_flight)
             try:
                 time.sleep(server.delay)
-                self.behave(script[min(turn, len(script) - 1)], body)
+                self.behave(server.always or script[min(turn, len(script) - 1)], body)
             except (BrokenPipeError, ConnectionResetError):
                 pass
             finally:

@@ -33,8 +33,12 @@ def ask(text, **sampling):
     return ChatRequest((Message("user", text),), max_tokens=sampling.pop("max_tokens", 5), **sampling)
 
 
+def settings_of(server, **settings):
+    return ServerSettings("judge", server.url, **{"timeout": 1.0, "max_attempts": 3, **settings})
+
+
 def client_of(server, **settings):
-    return ChatClient(ServerSettings("judge", server.url, **{"timeout": 1.0, "max_attempts": 3, **settings}))
+    return ChatClient(settings_of(server, **settings))
 
 
 EVERY_CLASS = {
@@ -95,7 +99,7 @@ def test_retry_after_is_waited_for_by_all():
     assert all(moment - first >= 0.39 for moment in server.times[1:])
 
 
-@pytest.mark.parametrize("fatal", ["401", "404", "429quota"])
+@pytest.mark.parametrize("fatal", ["401", "402", "404", "429quota"])
 def test_what_no_request_can_mend_ends_the_work_at_once(fatal):
     with (
         fault_server() as server,
@@ -114,6 +118,60 @@ def test_a_server_that_is_gone_ends_the_work():
         pytest.raises(ServiceError, match="20 requests in a row failed, the last one no connection"),
     ):
         client.complete([ask(f"{index}") for index in range(60)])
+
+
+def test_lost_requests_are_counted_over_all_calls_and_only_a_reply_starts_anew():
+    with fault_server() as server, client_of(server, max_attempts=1) as client:
+        client.complete([ask(f"[500] {index}") for index in range(12)])
+        client.complete([ask("[400] no reply"), ask("[ok]")])
+        client.complete([ask(f"[html] {index}") for index in range(12)])
+        client.complete([ask("[400] no reply either")])
+        with pytest.raises(ServiceError, match="20 requests in a row failed"):
+            client.complete([ask(f"[500] once more {index}") for index in range(12)])
+
+
+@pytest.mark.parametrize("status", ["400", "403"])
+def test_what_is_refused_whatever_is_asked_ends_the_work_in_the_servers_own_words(status):
+    with fault_server() as server, client_of(server, max_concurrency=2) as client:
+        server.always = status
+        for start in range(0, 18, 6):  # shard by shard
+            client.complete([ask(f"{start + index}", max_tokens=7) for index in range(6)])
+        with pytest.raises(ServiceError, match=r"20 requests in a row were refused.*harmless") as told:
+            client.complete([ask(f"last {index}", max_tokens=7) for index in range(6)])
+        assert f"status {status}: {status}, said to" in told.value.message
+        harmless = [body for body in server.bodies if "hello" in body["messages"][-1]["content"]]
+    assert len(server.asked) < 25
+    assert [body["max_tokens"] for body in harmless] == [7]
+
+
+def test_one_prompt_that_a_filter_refuses_with_all_its_pairs_does_not_end_the_work(tmp_path):
+    asked = [ask(f"[400] pair {index} of what is filtered") for index in range(45)] + [ask("[ok] another")]
+    for _ in range(2):  # and neither when the rest is in the cache
+        with fault_server() as server, client_of(server, cache=str(tmp_path / "c"), identity="one") as client:
+            outcomes = client.complete(asked)
+            accounting = client.accounting()
+        assert [isinstance(got, Reply) for got in outcomes] == [False] * 45 + [True]
+        assert accounting.requested == 46
+        assert 1 <= server.asked["Please say hello."] <= 2
+
+
+def test_a_server_without_log_probs_ends_the_work_after_its_first_replies():
+    settings = {"max_concurrency": 2, "max_attempts": 1}
+    with fault_server() as server, ChatClient(settings_of(server, **settings), log_probs_hint="set it so") as client:
+        client.complete([ask(f"[nologprobs] {index}", top_logprobs=2) for index in range(5)])
+        client.complete([ask("[ok] log-probs are not asked for")])
+        with pytest.raises(ServiceError, match=r"tells no log-probs of judge.*first 8 replies") as told:
+            client.complete([ask(f"[nologprobs] more {index}", top_logprobs=2) for index in range(100)])
+    assert told.value.hint == "set it so"
+    assert len(server.asked) <= 8 + 1 + 2
+
+
+def test_a_server_that_told_log_probs_before_may_leave_some_out():
+    with fault_server() as server, client_of(server) as client:
+        asked = [ask("[ok]", top_logprobs=2), *(ask(f"[nologprobs] {index}", top_logprobs=2) for index in range(20))]
+        client.complete(asked[:1])
+        client.complete(asked)
+    assert client.accounting().failures == {"no log-probs": 20}
 
 
 def test_overload_halves_what_is_in_flight_and_calm_lets_it_grow():

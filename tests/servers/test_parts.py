@@ -119,6 +119,7 @@ def test_what_is_set_aside_counts_until_it_is_settled():
         assert fourth is not None
 
 
+PLAIN = st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E), max_size=5)
 SPELLINGS = st.sampled_from((str, lambda c: f"\\u{ord(c):04x}", lambda c: f"\\u{ord(c):04X}", json_escape))
 
 
@@ -126,7 +127,7 @@ SPELLINGS = st.sampled_from((str, lambda c: f"\\u{ord(c):04x}", lambda c: f"\\u{
     key=st.text(
         st.characters(min_codepoint=0x21, max_codepoint=0x7E, exclude_characters="\\"), min_size=12, max_size=30
     ),
-    around=st.tuples(st.text(max_size=5), st.text(max_size=5)),
+    around=st.tuples(PLAIN, PLAIN),
     spellings=st.lists(SPELLINGS, min_size=30, max_size=30),
     depth=st.integers(0, 2),
 )

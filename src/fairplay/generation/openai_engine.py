@@ -214,12 +214,14 @@ def start_openai(settings: GenerationSettings, model: str, model_settings: Model
     server = replace(server, base_url=hosted.url, api_key_env="")
     try:
         _check_weights(server, expected, token_ids=settings.serve.token_ids)
-        return OpenaiEngine(ChatClient(server), settings, expected.transcriber, hosted)
+        client = ChatClient(server, log_probs_hint=TELLS_NO_IDS)
+        return OpenaiEngine(client, settings, expected.transcriber, hosted)
     except BaseException:
         hosted.stop()
         raise
 
 
 def _check_weights(server: ServerSettings, expected: Expected, *, token_ids: bool) -> None:
-    with ChatClient(replace(server, cache="")) as client:  # what a server said once is no proof of what it holds now
+    fresh = replace(server, cache="")  # what a server said once is no proof of what it holds now
+    with ChatClient(fresh, log_probs_hint=TELLS_NO_IDS) as client:
         check_weights(client, expected, token_ids=token_ids)

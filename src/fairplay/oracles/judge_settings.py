@@ -16,6 +16,10 @@ REPLIES_NAME = "replies.sqlite"
 """The cache of replies in the folder of a command, unless the settings name another file."""
 
 
+_WORDS = "judge.log_probs=false (in a run oracle.log_probs, evaluation.judge.log_probs) has its words read instead"
+_ITS_OWN = "this protocol reads log-probs: play another one with judge.log_probs=false, or ask another server"
+
+
 @dataclass(frozen=True)
 class JudgeSettings:
     """A chat model as a judge.
@@ -24,7 +28,7 @@ class JudgeSettings:
         server: Where it is asked, and at what cost at most.
         template: A built-in template by name, or a YAML file of one's own; empty takes the protocol's, or `pair`.
         log_probs: Whether verdicts are weighed by their log-probs where the template allows it; a server that tells
-            none fails every question then, and without it words are read.
+            none ends the command after its first replies, and without it words are read.
         min_mass: Probability that the labels must have together for that; else words are read.
         max_tokens: Tokens of a reply; 0 takes the template's. Models that reason before they reply need more.
         seed: Of the codes in the marks around what is judged.
@@ -67,7 +71,7 @@ def build_judge(settings: JudgeSettings, *, template: str = "pair", read: Read |
     if settings.max_tokens:
         asked = replace(asked, max_tokens=settings.max_tokens)
     return PairJudge(
-        ChatClient(settings.server),
+        ChatClient(settings.server, log_probs_hint=_ITS_OWN if read else _WORDS),
         asked,
         log_probs=settings.log_probs,
         min_mass=settings.min_mass,

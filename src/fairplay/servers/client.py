@@ -12,26 +12,14 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from types import TracebackType
 
-from fairplay.errors import Preempted, ServiceError
+from fairplay.errors import Preempted
 from fairplay.progress import progress
 from fairplay.seeds import stable_seed
 from fairplay.servers.cache import open_cache
 from fairplay.servers.faults import Fault
+from fairplay.servers.guard import Guard
 from fairplay.servers.ledger import Ledger, cost_of
-from fairplay.servers.outcomes import (
-    BROKEN_OFF,
-    CAP_REACHED,
-    MALFORMED,
-    NO_CONNECTION,
-    RATE_LIMITED,
-    SERVER_ERROR,
-    TIMED_OUT,
-    Accounting,
-    Failure,
-    Outcome,
-    Reply,
-    count_outcomes,
-)
+from fairplay.servers.outcomes import CAP_REACHED, Accounting, Failure, Outcome, Reply, count_outcomes
 from fairplay.servers.requests import ChatRequest, estimated_tokens, request_key
 from fairplay.servers.settings import ServerSettings
 from fairplay.servers.throttle import Throttle
@@ -41,9 +29,7 @@ logger = logging.getLogger(__name__)
 
 FIRST_WAIT = 0.5
 FREE_RETRIES = 20
-HOPELESS = 20
 _POLL_SECONDS = 0.5
-_UNREACHABLE = frozenset({RATE_LIMITED, SERVER_ERROR, TIMED_OUT, NO_CONNECTION, MALFORMED, BROKEN_OFF})
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,21 +57,23 @@ class ChatClient:
 
     Args:
         settings: Which server, with how much patience, at what cost at most.
+        log_probs_hint: What to do where the server tells no log-probs, for whoever asks for them.
 
     Raises:
         SettingsError: If a key is needed and its variable is not set.
         DataError, ResourceError: If the cache can't be used.
     """
 
-    def __init__(self, settings: ServerSettings) -> None:
+    def __init__(self, settings: ServerSettings, *, log_probs_hint: str = "") -> None:
         self.settings = settings
         self._transport = Transport(settings)
         self._cache = open_cache(settings.cache)
         self._throttle = Throttle(settings.max_concurrency)
         self._ledger = Ledger(settings)
+        self._guard = Guard(settings, log_probs_hint)
         self._lock = threading.Lock()
         self._retries: Counter[str] = Counter()
-        self._sent = self._lost_in_a_row = 0
+        self._sent = 0
         self._requested = self._ok = self._cached = 0
         self._failures: Counter[str] = Counter()
         self._models: Counter[str] = Counter()
@@ -132,8 +120,8 @@ class ChatClient:
             What became of each request, in their order.
 
         Raises:
-            ServiceError: If no request can succeed (wrong key, unknown model, empty account, server gone); what was
-                answered is in the cache.
+            ServiceError: If no request can succeed (wrong key, unknown model, empty account, server gone, no log-probs
+                there); what was answered is in the cache.
             Preempted: If `should_stop` said so; the same.
         """
         keys = [request_key(request, self.settings) for request in requests]
@@ -174,7 +162,6 @@ class ChatClient:
         if not missing:
             return {}
         self._throttle.start()
-        self._lost_in_a_row = 0
         outcomes: dict[str, Outcome] = {}
         with progress(what, len(missing)) as bar, ThreadPoolExecutor(self.settings.max_concurrency) as pool:
             asked = {pool.submit(self._ask, key, request): key for key, request in missing.items()}
@@ -194,29 +181,26 @@ class ChatClient:
         return outcomes
 
     def _ask(self, key: str, request: ChatRequest) -> Outcome:
-        outcome = self._try(key, request)
-        if isinstance(outcome, Reply):
-            self._cache.put(key, outcome)
-        self._watch(outcome)
-        return outcome
+        got, attempts = self._try(key, request)
+        if got is None:
+            return Failure(CAP_REACHED, "set max_cost or max_total_tokens higher to go on", attempts)
+        if isinstance(got, Reply):
+            self._cache.put(key, got)
+        harmless = self._guard.watch(request, got)
+        if harmless and (answer := self._paid_attempt(harmless, 1)):
+            self._guard.watch_harmless(answer)
+        return got if isinstance(got, Reply) else Failure(got.reason, got.detail, attempts)
 
-    def _try(self, key: str, request: ChatRequest) -> Outcome:
-        """Attempts until one succeeds, none can, or patience ends."""
+    def _try(self, key: str, request: ChatRequest) -> tuple[Reply | Fault | None, int]:
+        """Attempts until one succeeds, none can, patience ends, or the caps are reached (None); and their number."""
         number = 0
         while True:
             number += 1
             got = self._paid_attempt(request, number)
             if got is None:
-                return Failure(CAP_REACHED, "set max_cost or max_total_tokens higher to go on", number - 1)
-            if isinstance(got, Reply):
-                return got
-            if got.fatal:
-                raise ServiceError(
-                    f"{self.settings.base_url}: {got.detail}",
-                    hint="mend key, model or account, then run the same again",
-                )
-            if not got.again or got.wait > self.settings.max_wait or not self._may_retry(number, got.reason):
-                return Failure(got.reason, got.detail, number)
+                return None, number - 1
+            if isinstance(got, Reply) or not self._may_retry(got, number):
+                return got, number
             self._throttle.sleep(max(got.wait, self._backoff(key, number)))
 
     def _paid_attempt(self, request: ChatRequest, number: int) -> Reply | Fault | None:
@@ -245,33 +229,17 @@ class ChatClient:
             self._throttle.leave(began, clean=isinstance(got, Reply), overloaded=overloaded, pause=pause)
         return got
 
-    def _may_retry(self, number: int, reason: str) -> bool:
+    def _may_retry(self, fault: Fault, number: int) -> bool:
+        if not fault.again or fault.wait > self.settings.max_wait:
+            return False
         with self._lock:
             allowed = FREE_RETRIES + self.settings.retry_budget * self._sent
             if number >= self.settings.max_attempts or self._retries.total() >= allowed:
                 return False
-            self._retries[reason] += 1
+            self._retries[fault.reason] += 1
             return True
 
     def _backoff(self, key: str, number: int) -> float:
         """Seconds before the next attempt: up to twice as many each time, at least half of that."""
         longest = min(self.settings.max_wait, FIRST_WAIT * 2.0 ** (number - 1))
         return longest * random.Random(stable_seed("backoff", key, number)).uniform(0.5, 1.0)  # noqa: S311 - no secret
-
-    def _watch(self, outcome: Outcome) -> None:
-        """Give up where the server has been out of reach for many requests in a row."""
-        lost = isinstance(outcome, Failure) and outcome.reason in _UNREACHABLE
-        with self._lock:
-            self._lost_in_a_row = self._lost_in_a_row + 1 if lost else 0
-            hopeless = self._lost_in_a_row >= HOPELESS
-        if hopeless and isinstance(outcome, Failure):
-            raise ServiceError(
-                f"{self.settings.base_url}: {HOPELESS} requests in a row failed, the last one {outcome.reason}"
-                f" ({outcome.detail})",
-                hint=_back_hint(self.settings.cache),
-            )
-
-
-def _back_hint(cache: str) -> str:
-    kept = f"what was answered is kept in {cache}" if cache else "nothing is kept, for `cache` is not set"
-    return f"is the server running, and `base_url` right? {kept}; run the same again when it is back"

@@ -26,6 +26,7 @@ from fairplay.servers.outcomes import (
 from fairplay.servers.requests import ChatRequest
 
 _AGAIN = frozenset({408, 409})
+_FATAL = frozenset({401, 402, 404})
 _OVERLOADED = frozenset({429, 503, 529})
 _FILTERED = frozenset({"content_filter", "refusal"})
 _UNSENT = frozenset({"ConnectError", "ConnectTimeout", "PoolTimeout"})
@@ -42,6 +43,8 @@ class Fault:
         detail: What happened, in one line.
         again: Whether another attempt may do better.
         fatal: Whether no request at all can succeed: a wrong key, an unknown model, an empty account.
+        status: Of a refusal, in HTTP; 0 if it is none.
+        is_reply: Whether the server did reply, though not usably.
         overloaded: Whether the server has too much to do.
         wait: Seconds for which it wants to be left alone; 0 if it does not say.
         prompt_tokens, completion_tokens: What the attempt is known to have used.
@@ -52,6 +55,8 @@ class Fault:
     detail: str
     again: bool = False
     fatal: bool = False
+    status: int = 0
+    is_reply: bool = False
     overloaded: bool = False
     wait: float = 0.0
     prompt_tokens: int = 0
@@ -76,7 +81,7 @@ def status_fault(status: int, headers: Mapping[str, str], text: str) -> Fault:
     if status in _AGAIN or status >= 500:
         wait = retry_after(headers, now=time.time())
         return Fault(SERVER_ERROR, detail, again=True, overloaded=status in _OVERLOADED, wait=wait)
-    return Fault(REFUSED, detail, fatal=status in (401, 404))
+    return Fault(REFUSED, detail, fatal=status in _FATAL, status=status)
 
 
 def lost_fault(cause: BaseException, told: str) -> Fault | None:
@@ -111,7 +116,8 @@ def reply_fault(reply: Reply, request: ChatRequest) -> Fault | None:
         return _spent(REFUSED, f"the reply ended with {', '.join(reasons)}", used)
     if not reply.has_ended:
         told = " ".join(f"`{choice.finish_reason}` {choice.text[:_SHOWN]}" for choice in reply.choices)
-        return replace(_spent(BROKEN_OFF, f"the reply ended with {told[:_SHOWN].rstrip()}", used), again=True)
+        broken = _spent(BROKEN_OFF, f"the reply ended with {told[:_SHOWN].rstrip()}", used)
+        return replace(broken, again=True, is_reply=False)
     if len(reply.choices) < request.num_choices:
         return _spent(FEW_CHOICES, f"{len(reply.choices)} of {request.num_choices}", used)
     if request.must_end and "length" in reasons:
@@ -122,7 +128,15 @@ def reply_fault(reply: Reply, request: ChatRequest) -> Fault | None:
 
 
 def _spent(reason: str, detail: str, used: tuple[int, int]) -> Fault:
-    return Fault(reason, detail, prompt_tokens=used[0], completion_tokens=used[1], may_be_charged=not any(used))
+    prompt, completion = used
+    return Fault(
+        reason,
+        detail,
+        is_reply=True,
+        prompt_tokens=prompt,
+        completion_tokens=completion,
+        may_be_charged=not any(used),
+    )
 
 
 def retry_after(headers: Mapping[str, str], *, now: float) -> float:
