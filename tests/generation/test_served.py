@@ -119,7 +119,7 @@ def test_a_server_on_other_weights_is_stopped_before_anything_is_sampled(folder,
 def test_without_log_probs_greedy_texts_are_compared_and_what_stays_unmeasured_is_told(tmp_path, caplog):
     silent = save(tmp_path / "silent")
     (silent / "tells-none").touch()
-    with pytest.raises(ServiceError, match="does not tell log-probs") as caught:
+    with pytest.raises(ServiceError, match="tells no log-probs") as caught:
         start(silent)
     assert "generation.serve.token_ids: false" in caught.value.hint
     with caplog.at_level(logging.WARNING):
