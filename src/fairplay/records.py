@@ -208,6 +208,7 @@ class EvaluationResult:
         overlap: Share of prompts whose two lengths differ by less than 10 %; LC extrapolates where it is small.
         notes: What a reader must know to trust the numbers, in full sentences.
         statistics: Everything beside the headline; None in results of a release that had none.
+        worst_case: The win rate over pairs if everything missing were lost (`low`), or won (`high`); empty likewise.
     """
 
     policy: str
@@ -228,6 +229,7 @@ class EvaluationResult:
     dropped: dict[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     statistics: ComparisonStatistics | None = None
+    worst_case: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,14 +68,13 @@ def test_a_sound_judge_beats_every_canary_in_the_protocols_own_games(tmp_path, s
     assert document["account"]["requested"] == told["requests"]
 
 
-def test_a_judge_that_prefers_a_canary_gives_an_alarm_and_no_headline(tmp_path, sides, caplog, capsys):
+def test_a_judge_that_prefers_a_canary_gives_an_alarm_told_once_and_no_headline(tmp_path, sides, capsys):
     with fault_server(fooled) as server:
         document = judge_files(Task("hh", *sides), settings_of(server), tmp_path / "out")
         check(document)
         assert document["headline"] is None
         assert "one polite refusal" in document["headline_withheld"]
         assert "100.0 %" in document["headline_withheld"]
-        assert "one polite refusal" in caplog.text
         assert document["comparison"]["n"] == 30  # the figures are there for who wants them
         assert document["gates"]["canaries"][0]["alarm"] == ""
         line = [
@@ -91,9 +90,9 @@ def test_a_judge_that_prefers_a_canary_gives_an_alarm_and_no_headline(tmp_path, 
         ]
         line += ["--set=judge.server.model=judge", f"--set=judge.server.base_url={server.url}"]
         assert run([*line, "--set=num_bootstrap=200", "--set=num_canary_prompts=10"]) == 0
-    table = capsys.readouterr().out
-    assert "ALARM: The canary “one polite refusal to every prompt” wins 100.0 %" in table
-    assert "withheld: The canary" in table
+    told = capsys.readouterr()
+    assert "withheld: The canary “one polite refusal to every prompt” wins 100.0 %" in told.out
+    assert (told.out + told.err).count("one polite refusal") == 1
 
 
 def test_canaries_without_a_verdict_are_counted_and_a_judge_that_was_not_tried_has_no_headline(tmp_path, sides):

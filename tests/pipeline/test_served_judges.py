@@ -1,17 +1,25 @@
 """Runs and evaluations whose oracle and judge are a chat server: what it costs, and what its failures may do."""
 
 import json
+from zlib import crc32
 
 import pytest
 
+from fairplay.cli.main import run
+from fairplay.cli.stage_pages import comparison_page
 from fairplay.errors import ServiceError
 from fairplay.oracles.kinds.llm_judge import LlmJudgeSettings
 from fairplay.pipeline.loop import run_loop
+from fairplay.pipeline.single_evaluation import ComparisonSettings, evaluate_sides
+from fairplay.pipeline.single_evaluation import Task as SidesTask
 from fairplay.pipeline.single_stages import rank_file
+from fairplay.pipeline.verifying import verify
 from fairplay.servers.settings import ServerSettings
 from fairplay.storage.run_directory import RunDirectory
 from servers.fault_server import fault_server
-from servers.judges import length_judge
+from servers.judges import length_judge, parts_of, said
+
+from .schema import check
 
 
 def never():
@@ -19,8 +27,8 @@ def never():
 
 
 def contents(folder):
-    run = RunDirectory(folder)
-    return {str(place.relative_to(folder)): manifest.content for place, manifest in run.manifests()}
+    found = RunDirectory(folder).manifests()
+    return {str(place.relative_to(folder)): manifest.content for place, manifest in found}
 
 
 def asking(server, *overrides):
@@ -30,9 +38,18 @@ def asking(server, *overrides):
     return [*(f"{place}={{kind: llm_judge}}" for place in places), *servers, *overrides]
 
 
-def test_a_run_that_was_capped_ends_with_the_bytes_of_one_that_never_was(settings_of, tmp_path):
+def mute_at_times(body):
+    """Some questions are answered by neither label, the same ones every time."""
+    question = body["messages"][-1]["content"]
+    if crc32("".join(parts_of(question)).encode()) % 4:
+        return length_judge()(body)
+    top = [{"token": "Well", "logprob": -0.01}]
+    return {**said("Well"), "logprobs": [{**top[0], "top_logprobs": top}]}
+
+
+def test_a_run_that_was_capped_ends_with_the_bytes_of_one_that_never_was(settings_of, tmp_path, capsys):
     small = ["num_iterations=1", "evaluation.num_prompts=6", "evaluation.canaries=[empty]", "selection.kind=all"]
-    with fault_server(length_judge()) as server:
+    with fault_server(mute_at_times) as server:
         run_loop(settings_of(*asking(server, *small)), RunDirectory(tmp_path / "whole"), should_stop=never)
         paid = server.asked.total()
         server.asked.clear()
@@ -46,6 +63,16 @@ def test_a_run_that_was_capped_ends_with_the_bytes_of_one_that_never_was(setting
     assert results[0] == results[1]
     assert server.asked.total() == paid
     assert (tmp_path / "capped" / "replies.sqlite").is_file()
+    told = json.loads(results[0])
+    check(told)
+    first = told["iterations"][0]
+    assert first["headline"] is None
+    assert "of the pairs have no verdict" in first["headline_withheld"]
+    assert set(first["comparisons"][0]["dropped"]) == {"little probability on the verdicts"}
+    assert (tmp_path / "capped" / "report" / "index.html").read_text().count("too many games have no verdict") == 3
+    assert all(finding["agrees"] for finding in verify(tmp_path / "capped")["checks"])
+    assert run(["report", str(tmp_path / "capped")]) == 0
+    assert "% missing" in capsys.readouterr().out
 
 
 def test_a_ranking_pays_for_no_question_twice_and_leaves_no_cache_behind(tmp_path):
@@ -64,3 +91,44 @@ def test_a_ranking_pays_for_no_question_twice_and_leaves_no_cache_behind(tmp_pat
         assert rank()["num_out"] == 6
     assert set(server.asked.values()) == {1}
     assert sorted(path.name for path in tmp_path.iterdir()) == ["r.jsonl", "ranked.jsonl"]
+
+
+def evaluated(server, tmp_path, *overrides):
+    for name, texts in (("ours", "word " * 3), ("theirs", "word ")):
+        rows = [{"prompt": f"Say {i}.", "output": f"{texts}{i}"} for i in range(40)]
+        rows[7]["output"] += "<<500>>"
+        if name == "ours" and overrides:
+            rows[8]["output"] += overrides[0]
+            rows[9]["output"] += overrides[0]
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    judge = LlmJudgeSettings(server=ServerSettings("judge", server.url, max_attempts=1))
+    settings = ComparisonSettings(judge, num_bootstrap=200, canaries=())
+    task = SidesTask(str(tmp_path / "ours.jsonl"), str(tmp_path / "theirs.jsonl"))
+    return evaluate_sides(task, settings, tmp_path / "out")[0]
+
+
+def test_an_evaluation_counts_missing_verdicts_by_reason_and_bounds_the_win_rate(tmp_path):
+    with fault_server(length_judge()) as server:
+        told = evaluated(server, tmp_path)
+    check(told)
+    assert told["dropped"] == {"server error": 1}
+    assert (told["missing_share"], told["missing_warning"]) == (0.025, True)
+    assert told["headline"]["win_rate"] == told["win_rate"]
+    assert told["worst_case"]["low"] == pytest.approx(39 / 40 * told["win_rate"])
+    assert told["worst_case"]["high"] == pytest.approx(39 / 40 * told["win_rate"] + 1 / 40)
+
+
+def test_an_evaluation_with_too_many_missing_has_no_headline_and_verify_follows_it(tmp_path, capsys):
+    with fault_server(length_judge()) as server:
+        told = evaluated(server, tmp_path, "<<filter>>")
+    check(told)
+    assert told["dropped"] == {"refused": 2, "server error": 1}
+    assert (told["headline"], told["headline_withheld"]) == (None, "7.5 % of the pairs have no verdict")
+    assert all(finding["agrees"] for finding in verify(tmp_path / "out")["checks"])
+    comparison_page(told)
+    table = capsys.readouterr().out
+    assert "withheld: 7.5 % of the pairs have no verdict" in table
+    assert "whatever the missing say" in table
+    results = tmp_path / "out" / "results.json"
+    results.write_text(results.read_text().replace('"low": ', '"low": 0.0'))
+    assert not verify(tmp_path / "out")["agrees"]

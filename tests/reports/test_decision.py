@@ -89,6 +89,18 @@ def test_the_oracle_never_makes_the_headline():
     assert decision.headline == "Iteration 1 was not judged."
 
 
-def test_many_games_without_a_verdict_qualify_the_decision():
-    assert "could not be judged" in decided(evaluation(dropped={"no verdict": 40}))[1]
-    assert "could not be judged" not in decided(evaluation(dropped={"no verdict": 4}))[1]
+def test_many_games_without_a_verdict_leave_nothing_decided():
+    few, many = ({"server error": number} for number in (4, 40))
+    decision, words = decided(evaluation(dropped=many, worst_case={"low": 0.4, "high": 0.8}))
+    assert decision.outcome == "undefined"
+    assert decision.headline == "Iteration 1 can’t be compared with the start policy: too many games have no verdict."
+    assert "could not be judged (server error 40)" in words
+    assert "the win rate over all games lies between 40.0 % and 80.0 %" in words
+    decision, words = decided(evaluation(dropped=few))
+    assert decision.outcome == "better"
+    assert "could not be judged" not in words
+
+
+def test_no_progress_is_told_where_too_many_games_have_no_verdict():
+    previous = evaluation(opponent="previous", win_rate=around(0.42), dropped={"server error": 40})
+    assert "iterate before" not in decided(evaluation(), previous, number=2)[1]

@@ -11,7 +11,7 @@ import typer
 
 from fairplay.cli.loop_verbs import resumable
 from fairplay.cli.options import FORMAT, SET, Format
-from fairplay.cli.printing import print_json, print_record, rate
+from fairplay.cli.printing import headline_rows, print_json, print_record, rate
 from fairplay.cli.stage_pages import print_alarms
 from fairplay.errors import SettingsError
 from fairplay.pipeline.signals import stop_on_signals
@@ -73,7 +73,7 @@ def judge(
         for note in document["comparison"]["notes"]:
             print(f"- {note}")
     if output is Format.table and not dry_run:
-        print_alarms(document["gates"])
+        print_alarms(document["gates"], told=document["headline_withheld"])
 
 
 def _grades_page(document: Mapping[str, Any], out: Path) -> dict[str, Any]:
@@ -122,16 +122,8 @@ def _marked(gates: Mapping[str, Any]) -> str:
 
 def _page(document: Mapping[str, Any], out: Path) -> dict[str, Any]:
     told, games, pairs = document["comparison"], document["games"], document["pairs"]
-    bounds = document["worst_case"]
     page: dict[str, Any] = {"policy": told["policy"], "opponent": told["opponent"], "judge": told["judge"]}
-    if document["headline"] is None:
-        page["win rate"] = f"withheld: {document['headline_withheld']}"
-    else:
-        page["win rate"] = rate(told["win_rate"], told["win_rate_ci"])
-        known = document["headline"]["lc_win_rate"] is not None
-        equal = rate(told["lc_win_rate"], told["lc_win_rate_ci"]) if known else "withheld: hardly any lengths are alike"
-        page["at equal lengths"] = equal
-    page["whatever the missing say"] = f"{100 * bounds['low']:.1f} to {100 * bounds['high']:.1f} %"
+    page |= headline_rows(document, told)
     if "style_control" in document:
         control = document["style_control"]
         page["at equal style"] = rate(control["win_rate"], control["win_rate_ci"])

@@ -5,7 +5,7 @@ Left out: single stages (`stage_verbs.py`). Floor 8; torch is imported when a ve
 
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,7 @@ from fairplay.cli.printing import print_json, print_table, rate
 from fairplay.cli.stage_pages import print_alarms
 from fairplay.cli.workers import are_wanted, run_workers
 from fairplay.errors import Preempted, SettingsError
+from fairplay.headline import missing_fault
 from fairplay.pipeline.signals import stop_on_signals
 
 if TYPE_CHECKING:
@@ -169,11 +170,18 @@ def _row(iteration: int, opponent: str, row: dict[str, Any]) -> tuple[object, ..
     return (
         iteration,
         opponent,
-        rate(judge["win_rate"], judge["win_rate_ci"]),
-        rate(judge["lc_win_rate"], judge["lc_win_rate_ci"]),
-        rate(oracle["win_rate"], oracle["win_rate_ci"]),
+        _told(judge, "win_rate"),
+        _told(judge, "lc_win_rate"),
+        _told(oracle, "win_rate"),
         f"{judge['mean_length']:.1f} : {judge['opponent_mean_length']:.1f}",
     )
+
+
+def _told(comparison: Mapping[str, Any], name: str) -> str:
+    """A win rate, unless too many verdicts are missing; alarms of canaries stand below the table."""
+    if missing_fault(comparison.get("missing_share", 0.0)):
+        return f"withheld: {100 * comparison['missing_share']:.1f} % missing"
+    return rate(comparison[name], comparison[f"{name}_ci"])
 
 
 class Resume:

@@ -41,6 +41,27 @@ def rate(value: float, interval: Sequence[float]) -> str:
     return f"{100 * value:.1f} % [{100 * interval[0]:.1f}, {100 * interval[1]:.1f}]"
 
 
+def headline_rows(document: Mapping[str, Any], told: Mapping[str, Any]) -> dict[str, str]:
+    """The win rates of a comparison, or why there is no headline, and what the missing verdicts could make of them.
+
+    Args:
+        document: What has `headline` and `worst_case`; both are absent in results of an older release.
+        told: The comparison.
+    """
+    bounds, headline = document.get("worst_case"), document.get("headline", told)
+    rows = {}
+    if headline is None:
+        rows["win rate"] = f"withheld: {document['headline_withheld']}"
+    else:
+        rows["win rate"] = rate(told["win_rate"], told["win_rate_ci"])
+        known = headline["lc_win_rate"] is not None
+        equal = rate(told["lc_win_rate"], told["lc_win_rate_ci"]) if known else "withheld: hardly any lengths are alike"
+        rows["at equal lengths"] = equal
+    if bounds:
+        rows["whatever the missing say"] = f"{100 * bounds['low']:.1f} to {100 * bounds['high']:.1f} %"
+    return rows
+
+
 def print_record(record: Mapping[str, Any]) -> None:
     """Named values, one a line; values inside values are indented by their whole name."""
     print_table(("", ""), list(_flat(record, "")))

@@ -6,7 +6,7 @@ Left out: the whole loop's table (`loop_verbs.py`). Floor 8.
 from collections.abc import Mapping
 from typing import Any
 
-from fairplay.cli.printing import print_record, print_table, rate
+from fairplay.cli.printing import headline_rows, print_record, print_table, rate
 from fairplay.wording import plural
 
 MARGIN_WORDS: Mapping[str, str] = {
@@ -91,9 +91,7 @@ def comparison_page(done: Mapping[str, Any]) -> None:
             "policy": done["policy"],
             "opponent": done["opponent"],
             "judge": done["judge"],
-            "win rate": rate(done["win_rate"], done["win_rate_ci"]),
-            "length-controlled": rate(done["lc_win_rate"], done["lc_win_rate_ci"])
-            + (" (extrapolated)" if done["lc_extrapolates"] else ""),
+            **headline_rows(done, done),
             "prompts won, tied, lost": f"{done['wins']}, {done['ties']}, {done['losses']} of {done['n']}",
             f"mean length in {done['length_unit']}": (
                 f"{done['mean_length']:.1f} against {done['opponent_mean_length']:.1f}"
@@ -109,15 +107,15 @@ def comparison_page(done: Mapping[str, Any]) -> None:
     )
     for note in done["notes"]:
         print(f"- {note}")
-    print_alarms(done["gates"])
+    print_alarms(done["gates"], told=done.get("headline_withheld", ""))
 
 
-def print_alarms(gates: Mapping[str, Any]) -> None:
-    """What the honesty gates found that speaks against a result, a line each."""
+def print_alarms(gates: Mapping[str, Any], *, told: str = "") -> None:
+    """What the honesty gates found that speaks against a result, a line each, unless `told` says it."""
     if gates.get("oracle_is_judge"):
         print("ALARM: the training oracle is its own judge")
     for canary in gates.get("canaries", ()):
-        if canary["alarm"]:
+        if canary["alarm"] and canary["alarm"] not in told:
             print(f"ALARM: {canary['alarm']}")
     seen = gates.get("overlap", {})
     if number := seen.get("num_equal", 0):

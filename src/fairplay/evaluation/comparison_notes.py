@@ -3,6 +3,7 @@
 Left out: the numbers themselves (`win_rates`), a report's banners (`reports/`). Floor 5; pure.
 """
 
+from fairplay.headline import MISSING_LIMIT, MISSING_WARNING, missing_share
 from fairplay.records import ComparisonStatistics, EvaluationResult, Interval
 from fairplay.wording import plural
 
@@ -10,8 +11,6 @@ FEW_PROMPTS = 30
 SMALL_OVERLAP = 0.1
 """Share of prompts with responses of like length below which the length-controlled win rate is no headline."""
 
-DROPPED_WARNING = 0.01
-DROPPED_LIMIT = 0.05
 NOTABLE_BIAS = 0.05
 NOTABLE_SAMPLING = 0.5
 """Share of the win rate's variance that comes from sampling, from which more samples are advised."""
@@ -20,19 +19,19 @@ NOTABLE_SAMPLING = 0.5
 def comparison_notes(result: EvaluationResult, statistics: ComparisonStatistics) -> tuple[str, ...]:
     """The sentences that follow from the numbers, the gravest first."""
     return (
-        *_dropped_notes(sum(result.dropped.values()), result.num_judgements),
+        *_dropped_notes(result),
         *_size_notes(result, statistics),
         *_length_notes(result, statistics),
         *_position_notes(statistics.first_position_bias),
     )
 
 
-def _dropped_notes(num_dropped: int, num_judged: int) -> list[str]:
-    share = num_dropped / (num_dropped + num_judged)
-    count = f"{num_dropped} of {num_dropped + num_judged} judgements are missing ({_percent(share)})"
-    if share > DROPPED_LIMIT:
+def _dropped_notes(result: EvaluationResult) -> list[str]:
+    share, num_dropped = missing_share(result.num_judgements, result.dropped), sum(result.dropped.values())
+    count = f"{num_dropped} of {num_dropped + result.num_judgements} judgements are missing ({_percent(share)})"
+    if share > MISSING_LIMIT:
         return [f"{count}: too many for a headline, because the missing ones need not be like the others."]
-    return [f"{count}."] if share > DROPPED_WARNING else []
+    return [f"{count}."] if share > MISSING_WARNING else []
 
 
 def _size_notes(result: EvaluationResult, statistics: ComparisonStatistics) -> list[str]:

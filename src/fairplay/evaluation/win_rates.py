@@ -6,6 +6,7 @@ Left out: asking the judge (`judging`), tests between policies (`paired_tests`).
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from math import fsum
 
 import numpy as np
 from numpy.typing import NDArray
@@ -106,8 +107,16 @@ def evaluate_judgements(
         overlap=overlap_share(columns),
         dropped=dict(sorted(Counter(item.reason for item in dropped).items())),
         statistics=statistics,
+        worst_case=worst_case(judgements, num_missing=len(dropped)),
     )
     return replace(result, notes=(*notes, *comparison_notes(result, statistics)))
+
+
+def worst_case(judgements: Sequence[Judgement], *, num_missing: int) -> dict[str, float]:
+    """The win rate if everything missing were lost (`low`), and if it were won (`high`); pairs count alike."""
+    wins = fsum(item.win_prob for item in judgements)
+    total = len(judgements) + num_missing
+    return {"low": wins / total, "high": (wins + num_missing) / total}
 
 
 def comparison_statistics(columns: JudgementColumns, rates: WinRates, *, seed: int) -> ComparisonStatistics:

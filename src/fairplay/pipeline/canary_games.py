@@ -114,13 +114,12 @@ def second_responses(groups: Sequence[ResponseGroup], first: Sequence[ResponseGr
     return [ResponseGroup(group.prompt, group.responses[1:2], group.prompt_token_ids) for group in found]
 
 
-def tell_alarms(canaries: Sequence[Canary | GradedCanary]) -> list[str]:
-    """Warn of every alarm.
+def alarms_of(canaries: Sequence[Canary | GradedCanary]) -> tuple[str, ...]:
+    """What they say against the judge."""
+    return tuple(canary.alarm for canary in canaries if canary.alarm)
 
-    Returns:
-        The alarms.
-    """
-    alarms = [canary.alarm for canary in canaries if canary.alarm]
-    for alarm in alarms:
+
+def tell_alarms(canaries: Sequence[Canary]) -> None:
+    """Warn of every alarm, where its results are told much later."""
+    for alarm in alarms_of(canaries):
         logger.warning("judge: %s", alarm)
-    return alarms

@@ -27,7 +27,7 @@ from fairplay.evaluation.settings import SECOND_SAMPLE
 from fairplay.oracles.judge_settings import REPLIES_NAME, JudgeSettings
 from fairplay.oracles.judge_template import JudgeTemplate, load_template
 from fairplay.oracles.judge_verdicts import READER_VERSION
-from fairplay.pipeline.canary_games import tell_alarms
+from fairplay.pipeline.canary_games import alarms_of
 from fairplay.pipeline.judge_files import JudgeFilesSettings
 from fairplay.pipeline.judge_told import account_document
 from fairplay.pipeline.response_lines import read_lines
@@ -91,7 +91,7 @@ def grade_files(
         with ChatClient(judge.server) as client:
             tried = {name: _graded(client, asked, should_stop) for name, asked in work.canaries.items()}
             canaries = [graded_canary(name, its, **interval) for name, its in tried.items()]
-            alarms = tell_alarms(canaries)
+            alarms = alarms_of(canaries)
             graded = _graded(client, work.asked, should_stop)
             accounting = client.accounting()
         files = {

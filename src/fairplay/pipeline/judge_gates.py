@@ -16,7 +16,7 @@ from fairplay.evaluation.protocols.games import Matched, Pair, Played, match_pai
 from fairplay.evaluation.protocols.scores import as_judged
 from fairplay.evaluation.settings import SECOND_SAMPLE
 from fairplay.oracles.pair_judge import PairJudge
-from fairplay.pipeline.canary_games import ONE_RESPONSE, first_responses, second_responses, tell_alarms
+from fairplay.pipeline.canary_games import ONE_RESPONSE, alarms_of, first_responses, second_responses
 from fairplay.pipeline.context import EXAMPLES
 from fairplay.pipeline.stages import EXAMPLES_NAME
 from fairplay.records import Prompt, Response, ResponseGroup, TrainingExample
@@ -93,7 +93,7 @@ def try_judge(
     num_bootstrap: int,
     should_stop: Callable[[], bool],
 ) -> TriedJudge:
-    """Play the canaries as everything else is played, and warn where one sings.
+    """Play the canaries as everything else is played.
 
     Args:
         canaries: What is played.
@@ -105,7 +105,7 @@ def try_judge(
         for name, matched in canaries.matched.items()
     }
     found = canary_results(played, seed=seed, num_bootstrap=num_bootstrap)
-    return TriedJudge(played, found, tuple(tell_alarms(found)))
+    return TriedJudge(played, found, alarms_of(found))
 
 
 def canary_results(played: Mapping[str, Played], *, seed: int, num_bootstrap: int) -> tuple[Canary, ...]:

@@ -11,6 +11,7 @@ from typing import Any
 
 from fairplay.errors import DataError
 from fairplay.evaluation.paired_tests import holm
+from fairplay.headline import headline_document
 from fairplay.objectives.table import resolved_objective
 from fairplay.pipeline.benchmark_stage import benchmark_results
 from fairplay.pipeline.context import EVALUATION, RESPONSES, RunContext
@@ -23,6 +24,7 @@ SCHEMA_PATH = Path(__file__).with_name("results.schema.json")
 SCHEMA_VERSION = 2
 _INTERVAL = {"value", "low", "high"}
 _HEADLINE = ("win_rate", "win_rate_ci", "lc_win_rate", "lc_win_rate_ci", "mean_length", "opponent", "judge", "n")
+_WITHHELD = ("headline", "headline_withheld")
 
 
 def titled(kind: str, document: Mapping[str, Any]) -> dict[str, Any]:
@@ -65,9 +67,14 @@ def comparison(evaluation: Mapping[str, Any]) -> dict[str, Any]:
         evaluation: An `EvaluationResult` as plain data, with its `role` and `length_unit`.
     """
     names = {"num_prompts": "n", "overlap": "length_overlap"}
-    told = {names.get(key, key): value for key, value in with_intervals(evaluation).items()}
+    told = {names.get(key, key): value for key, value in with_intervals(evaluation).items() if key != "worst_case"}
     statistics = told.pop("statistics", None) or {}  # older releases had none
     return {**{key: told[key] for key in ("opponent", "judge", "role", "n")}, **told, **statistics}
+
+
+def whole_comparison(evaluation: Mapping[str, Any], alarms: Sequence[str]) -> dict[str, Any]:
+    """A comparison with its headline, or why there is none; see `comparison` and `headline_document`."""
+    return {**comparison(evaluation), **with_intervals(headline_document(evaluation, alarms))}
 
 
 def holm_p_values(context: RunContext) -> dict[tuple[int, str], float]:
@@ -91,10 +98,11 @@ def holm_p_values(context: RunContext) -> dict[tuple[int, str], float]:
 def run_results(context: RunContext) -> dict[str, Any]:
     """The whole document: each iteration's headline (the judge, against the first opponent) and every comparison."""
     settings = context.settings
-    iterations, adjusted = [], holm_p_values(context)
+    iterations, adjusted, gates = [], holm_p_values(context), run_gates(context)
+    alarms = {"judge": [canary["alarm"] for canary in gates.get("canaries", ()) if canary["alarm"]], "oracle": []}
     for iteration in range(1, settings.num_iterations + 1):
         results = context.run.manifest(iteration, EVALUATION).results
-        comparisons = [comparison(evaluation) for evaluation in results["evaluations"]]
+        comparisons = [whole_comparison(one, alarms[one["role"]]) for one in results["evaluations"]]
         for one in comparisons:
             judged = one["role"] == "judge"
             one["p_value_holm"] = adjusted.get((iteration, one["opponent"])) if judged else None
@@ -102,6 +110,7 @@ def run_results(context: RunContext) -> dict[str, Any]:
             {
                 "iteration": iteration,
                 **{key: comparisons[0][key] for key in _HEADLINE},
+                **{key: comparisons[0][key] for key in _WITHHELD if key in comparisons[0]},
                 "lc_extrapolates": comparisons[0].get("lc_extrapolates", False),
                 "comparisons": comparisons,
                 "oracle_gaps": {name: with_intervals(gap) for name, gap in results["oracle_gaps"].items()},
@@ -115,7 +124,7 @@ def run_results(context: RunContext) -> dict[str, Any]:
         "iterations": iterations,
         "checkpoints": with_intervals(game_results(context)),
         "benchmarks": benchmark_results(context),
-        "gates": run_gates(context),
+        "gates": gates,
     }
     return titled("run", document)
 

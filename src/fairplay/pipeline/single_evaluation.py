@@ -32,10 +32,9 @@ from fairplay.pipeline.canary_games import (
     first_responses,
     keep_canaries,
     second_responses,
-    tell_alarms,
 )
 from fairplay.pipeline.context import EVALUATION, WORKERS_NAME, count_reasons, data_digest
-from fairplay.pipeline.results import comparison, titled, with_intervals, write_results
+from fairplay.pipeline.results import titled, whole_comparison, with_intervals, write_results
 from fairplay.pipeline.sides import (
     Responding,
     Side,
@@ -145,7 +144,8 @@ def evaluate_sides(
 def comparison_document(policy: str, manifest: Manifest) -> dict[str, Any]:
     """The comparison of a finished evaluation as `results.json` has it."""
     results = manifest.results
-    compared = {**comparison(results["evaluation"]), "policy": policy}
+    alarms = [canary["alarm"] for canary in results["canaries"] if canary["alarm"]]
+    compared = {**whole_comparison(results["evaluation"], alarms), "policy": policy}
     markers = [{"policy": role, **results["markers"][role]} for role in (POLICY, OPPONENT)]
     gates = {**with_intervals({"canaries": results["canaries"]}), "markers": markers}
     return titled("comparison", {**compared, "left_out": results["left_out"], "gates": gates})
@@ -196,7 +196,6 @@ def _fill(
     write_records(folder / JUDGEMENTS_NAME, list(judged.judgements), Judgement)
     seed = stable_seed(task.seed, "bootstrap")
     games = keep_canaries(canaries, tried, folder=folder, seed=seed, num_bootstrap=settings.num_bootstrap)
-    tell_alarms(games.canaries)
     result = evaluate_judgements(
         judged.judgements,
         policy=POLICY,

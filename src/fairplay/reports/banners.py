@@ -6,17 +6,16 @@ Left out: the decision (`decision.py`), the honesty gates' own banners (`alarms.
 import math
 from collections.abc import Iterator, Mapping
 
+from fairplay.headline import MISSING_WARNING, missing_share
 from fairplay.records import EvaluationResult
 from fairplay.reports.alarms import Banner, gate_banners
 from fairplay.reports.contents import IterationContents, ReportContents
-from fairplay.reports.decision import headline_result, opponent_words
+from fairplay.reports.decision import headline_result, opponent_words, worst_case_words
 from fairplay.reports.wording import is_defined, number, percent, points
 from fairplay.wording import plural, reasons
 
 MIN_OVERLAP = 0.10
 """Share of prompts with like lengths below which a length-controlled win rate extrapolates."""
-MAX_DROPPED = 0.01
-"""Share of games left out above which it is said."""
 MAX_LENGTH_GROWTH = 0.15
 MAX_LENGTH_LOSS = 0.30
 MIN_LENGTH_GAP = 0.03
@@ -55,13 +54,12 @@ def find_warnings(contents: ReportContents) -> tuple[Banner, ...]:
 
 
 def _games_left_out(result: EvaluationResult) -> Iterator[Banner]:
-    dropped = sum(result.dropped.values())
-    share = dropped / max(1, dropped + result.num_judgements)
-    if share > MAX_DROPPED:
+    dropped, share = sum(result.dropped.values()), missing_share(result.num_judgements, result.dropped)
+    if share > MISSING_WARNING:
         yield Banner(
             "Games are missing",
             f"{plural(dropped, 'game')} ({percent(share)}) against {opponent_words(result.opponent)} were not judged: "
-            f"{reasons(result.dropped)}.",
+            f"{reasons(result.dropped)}.{worst_case_words(result)}",
         )
 
 
@@ -200,7 +198,7 @@ def _rows_left_out(contents: ReportContents) -> Iterator[Banner]:
             rows_in += stage.rows_in
             for reason, count in stage.dropped.items():
                 counts[reason] = counts.get(reason, 0) + count
-    if rows_in and sum(counts.values()) > MAX_DROPPED * rows_in:
+    if rows_in and sum(counts.values()) > MISSING_WARNING * rows_in:
         yield Banner(
             "Rows were left out",
             f"{sum(counts.values()):,} of {rows_in:,} rows over all stages: {reasons(counts)}. "

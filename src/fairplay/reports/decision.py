@@ -6,10 +6,11 @@ Left out: warnings about the numbers (`banners.py`), tables (`tables.py`). Floor
 from dataclasses import dataclass
 from typing import Literal
 
+from fairplay.headline import MISSING_LIMIT, missing_share
 from fairplay.records import EvaluationResult, Interval
 from fairplay.reports.contents import IterationContents, JudgeRole, ReportContents
 from fairplay.reports.wording import bounds, is_defined, negated, number, percent, percent_interval, points
-from fairplay.wording import plural
+from fairplay.wording import plural, reasons
 
 Outcome = Literal["better", "worse", "not distinguishable", "undefined"]
 
@@ -18,7 +19,6 @@ PREVIOUS = "previous"
 OPPONENTS = {START: "start policy", PREVIOUS: "previous iterate"}
 """Names of opponents, in words; other names are shown as they are."""
 
-_MAX_DROPPED = 0.05
 _DETECTABLE = (1.96 + 0.84) / 1.96
 
 
@@ -44,6 +44,24 @@ def outcome_of(interval: Interval) -> Outcome:
     if interval.low > 0.5:
         return "better"
     return "worse" if interval.high < 0.5 else "not distinguishable"
+
+
+def outcome_of_result(result: EvaluationResult) -> Outcome:
+    """Which side won; undefined where too many games have no verdict."""
+    return "undefined" if too_many_missing(result) else outcome_of(result.win_rate)
+
+
+def too_many_missing(result: EvaluationResult) -> bool:
+    """Whether so many games have no verdict that the others decide nothing."""
+    return missing_share(result.num_judgements, result.dropped) > MISSING_LIMIT
+
+
+def worst_case_words(result: EvaluationResult) -> str:
+    """A sentence, with a blank before it, on what the missing games could make of the win rate; empty if not known."""
+    if not result.worst_case:
+        return ""
+    low, high = (percent(result.worst_case[end]) for end in ("low", "high"))
+    return f" Whatever these would say, the win rate over all games lies between {low} and {high}."
 
 
 def opponent_words(name: str) -> str:
@@ -85,16 +103,18 @@ def decide(contents: ReportContents) -> Decision:
         return Decision(
             "undefined", f"Iteration {last.iteration} was not judged.", ("No judge compared it with anything.",)
         )
-    outcome = outcome_of(result.win_rate)
+    outcome = outcome_of_result(result)
     against = opponent_words(result.opponent)
     policy = f"Iteration {last.iteration}"
-    length_outcome = outcome_of(result.lc_win_rate)
+    length_outcome = "undefined" if too_many_missing(result) else outcome_of(result.lc_win_rate)
     headline = {
         "better": f"{policy} is better than {against}",
         "worse": f"{policy} is worse than {against}",
         "not distinguishable": f"{policy} is not distinguishable from {against}",
         "undefined": f"{policy} can’t be compared with {against}",
     }[outcome]
+    if too_many_missing(result):
+        headline += ": too many games have no verdict"
     if extrapolates(result):
         length_outcome = "undefined"  # no headline rests on lengths that were hardly seen
     if outcome == "better" and length_outcome in ("not distinguishable", "worse"):
@@ -123,9 +143,10 @@ def _alarm(contents: ReportContents) -> list[str]:
 def _figures(result: EvaluationResult) -> str:
     if not is_defined(result.win_rate):
         return f"The judge gave no verdict on {plural(result.num_prompts, 'prompt')}."
-    start = (
-        f"It wins {percent_interval(result.win_rate)} of its games on {plural(result.num_prompts, 'held-out prompt')}"
-    )
+    prompts = plural(result.num_prompts, "held-out prompt")
+    if too_many_missing(result):
+        return f"It wins {percent_interval(result.win_rate)} of the games that were judged, on {prompts}: no headline."
+    start = f"It wins {percent_interval(result.win_rate)} of its games on {prompts}"
     if not is_defined(result.lc_win_rate):
         return f"{start}; a win rate at equal length can’t be given."
     extrapolated = ", extrapolated from other lengths" if extrapolates(result) else ""
@@ -133,11 +154,10 @@ def _figures(result: EvaluationResult) -> str:
 
 
 def _failures(result: EvaluationResult) -> list[str]:
-    dropped = sum(result.dropped.values())
-    share = dropped / max(1, dropped + result.num_judgements)
-    if share <= _MAX_DROPPED:
+    if not too_many_missing(result):
         return []
-    return [f"Take it with care: {percent(share)} of the games could not be judged."]
+    share = percent(missing_share(result.num_judgements, result.dropped))
+    return [f"{share} of the games could not be judged ({reasons(result.dropped)}).{worst_case_words(result)}"]
 
 
 def _resolution(result: EvaluationResult, outcome: Outcome) -> list[str]:
@@ -159,18 +179,18 @@ def _progress(last: IterationContents) -> list[str]:
         "worse": "It falls back behind",
         "not distinguishable": "It is not distinguishable from",
     }
-    verb = words.get(outcome_of(result.win_rate))
+    verb = words.get(outcome_of_result(result))
     return [f"{verb} the iterate before it: {percent_interval(result.win_rate)}."] if verb else []
 
 
 def _gap(last: IterationContents, judged: EvaluationResult) -> list[str]:
     gap = last.oracle_gaps.get(judged.opponent)
     oracle = find_result(last, "oracle", judged.opponent)
-    if gap is None or oracle is None or not is_defined(gap):
+    if gap is None or oracle is None or not is_defined(gap) or too_many_missing(judged) or too_many_missing(oracle):
         return []
     rate, size = percent(oracle.win_rate.value), number(100 * abs(gap.value))
     if gap.low > 0:
-        apart = outcome_of(oracle.win_rate) != outcome_of(judged.win_rate)
+        apart = outcome_of_result(oracle) != outcome_of_result(judged)
         end = (
             "and the two part ways on the decision itself"
             if apart

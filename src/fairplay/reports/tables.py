@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from fairplay.records import EvaluationResult, Interval
 from fairplay.reports.contents import Evaluation, HeldOutLengths, ReportContents
-from fairplay.reports.decision import OPPONENTS, Outcome, outcome_of
+from fairplay.reports.decision import OPPONENTS, Outcome, outcome_of_result
 from fairplay.reports.notes import GroupedNote, grouped_notes
 from fairplay.reports.wording import (
     NOT_DEFINED,
@@ -104,7 +104,7 @@ def comparison_rows(contents: ReportContents) -> tuple[ComparisonRow, ...]:
                     iteration=entry.iteration,
                     opponent=_opponent(result.opponent),
                     role=evaluation.role,
-                    outcome=outcome_of(result.win_rate),
+                    outcome=outcome_of_result(result),
                     record=(f"{result.wins:,}", f"{result.ties:,}", f"{result.losses:,}"),
                     win_rate=_estimate(result.win_rate),
                     lc_win_rate=_estimate(result.lc_win_rate),

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from fairplay.reports.contents import ReportContents
-from fairplay.reports.decision import headline_result
+from fairplay.reports.decision import headline_result, too_many_missing
 from fairplay.reports.wording import NOT_DEFINED, bounds, is_defined, number, percent, points
 
 
@@ -23,12 +23,13 @@ def find_tiles(contents: ReportContents) -> tuple[Tile, ...]:
         return ()
     tiles = []
     for title, interval in (("Win rate by the judge", result.win_rate), ("At equal length", result.lc_win_rate)):
-        defined = is_defined(interval)
+        withheld = "withheld: too many games have no verdict" if too_many_missing(result) else ""
+        defined = is_defined(interval) and not withheld
         tiles.append(
             Tile(
                 title,
                 percent(interval.value) if defined else NOT_DEFINED,
-                bounds(interval) if defined else "not defined",
+                bounds(interval) if defined else withheld or "not defined",
             )
         )
     gap = contents.iterations[-1].oracle_gaps.get(result.opponent)

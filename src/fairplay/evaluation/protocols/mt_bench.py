@@ -13,9 +13,8 @@ from typing import Any, TypeGuard
 import numpy as np
 
 from fairplay.errors import DataError
-from fairplay.evaluation.comparison_notes import DROPPED_LIMIT, DROPPED_WARNING
 from fairplay.evaluation.intervals import mean_interval
-from fairplay.evaluation.protocols.scores import headline_of
+from fairplay.headline import MISSING_WARNING, headline_of, missing_fault
 from fairplay.oracles.judge_template import JudgeTemplate
 from fairplay.oracles.judge_verdicts import AMBIGUOUS, NO_LABEL
 from fairplay.records import Interval
@@ -165,7 +164,7 @@ def grading_document(
         raise DataError(f"no answer was graded ({reasons(failures) or 'no answers'})")
     total = len(grades) + unanswered
     missing = total - len(rated)
-    faults = [f"{100 * missing / total:.1f} % of the answers have no grade"] if missing > DROPPED_LIMIT * total else []
+    faults = missing_fault(missing / total, what="answers have no grade")
 
     def mean(items: Sequence[Grade]) -> dict[str, Any]:
         rating, number = mean_grade(items, seed=seed, num_bootstrap=num_bootstrap)
@@ -178,7 +177,7 @@ def grading_document(
         **headline_of(mean(rated), [*faults, *alarms]),
         "partial": CAP_REACHED in failures,
         "missing_share": missing / total,
-        "missing_warning": missing / total > DROPPED_WARNING,
+        "missing_warning": missing / total > MISSING_WARNING,
         "worst_case": {"low": (known + missing * LOWEST) / total, "high": (known + missing * HIGHEST) / total},
         "grades": {
             "requested": total,

@@ -1,24 +1,24 @@
 """What a protocol's games say: win rates with intervals, bounds over what is missing, and the account of every game.
 
 Left out: asking (`games`), files (`pipeline`). Floor 5. A missing verdict is neither a tie nor a loss: the pair is
-missing, and where more than 5 % are there is no headline.
+missing, and where too many are there is no headline (`headline.py`).
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
 from fairplay.errors import DataError
-from fairplay.evaluation.comparison_notes import DROPPED_LIMIT, DROPPED_WARNING
 from fairplay.evaluation.intervals import mean_interval
 from fairplay.evaluation.judging import Judged
 from fairplay.evaluation.protocols.games import Played, PlayedPair
 from fairplay.evaluation.protocols.style_control import style_control, style_differences
 from fairplay.evaluation.protocols.table import Protocol
 from fairplay.evaluation.win_rates import evaluate_judgements
+from fairplay.headline import headline_document
 from fairplay.oracles.judge_verdicts import Verdict
 from fairplay.records import Dropped, Judgement
 from fairplay.servers.outcomes import CAP_REACHED
@@ -56,7 +56,6 @@ def protocol_document(
     if not judged:
         failed = Counter(reason for item in played.pairs for reason in item.failures)
         raise DataError(f"{names[0]} against {names[1]}: no pair was judged ({reasons(failed)})")
-    share = len(verdicts.dropped) / (len(played.pairs) + len(played.unmatched))
     result = asdict(
         evaluate_judgements(
             verdicts.judgements,
@@ -72,16 +71,9 @@ def protocol_document(
     if orders != "both":
         result |= dict.fromkeys(POSITION_KEYS)
         result["statistics"] = result["statistics"] | {"first_position_bias": None}
-    faults = [f"{100 * share:.1f} % of the pairs have no verdict"] if share > DROPPED_LIMIT else []
-    headline = {"win_rate": result["win_rate"], "lc_win_rate": result["lc_win_rate"]}
-    if result["statistics"]["lc_extrapolates"]:
-        headline["lc_win_rate"] = None
     return {
-        **headline_of(headline, [*faults, *alarms]),
+        **headline_document(result, alarms),
         "partial": any(CAP_REACHED in item.failures for item in played.pairs),
-        "missing_share": share,
-        "missing_warning": share > DROPPED_WARNING,
-        "worst_case": _bounds(judged, verdicts.dropped),
         "games": games_account(played.pairs),
         "pairs": _pairs_account(played),
         "first_slot": _first_slot(judged, seed=seed, num_bootstrap=num_bootstrap),
@@ -89,11 +81,6 @@ def protocol_document(
         **_extras(protocol, judged, verdicts.judgements, seed=seed, num_bootstrap=num_bootstrap),
         "result": result,
     }
-
-
-def headline_of(headline: Mapping[str, Any], faults: Sequence[str]) -> dict[str, Any]:
-    """`headline`, which is null where something speaks against it, and `headline_withheld`, which says what."""
-    return {"headline": None if faults else headline, "headline_withheld": "; ".join(faults)}
 
 
 def games_account(played: Sequence[PlayedPair]) -> dict[str, Any]:
@@ -144,13 +131,6 @@ def as_judged(played: Played) -> Judged:
     missing = [Dropped(item.pair.prompt.id, item.failures[0]) for item in played.pairs if item.failures]
     notes = (f"Lengths are in {played.length_unit}.",)
     return Judged(tuple(judgements), (*played.unmatched, *missing), played.length_unit, notes)
-
-
-def _bounds(judged: Sequence[PlayedPair], dropped: Sequence[Dropped]) -> dict[str, float]:
-    """The win rate if everything missing were lost, and if it were won; pairs count alike."""
-    wins = sum(item.win_prob or 0.0 for item in judged)
-    total = len(judged) + len(dropped)
-    return {"low": wins / total, "high": (wins + len(dropped)) / total}
 
 
 def _first_slot(judged: Sequence[PlayedPair], *, seed: int, num_bootstrap: int) -> dict[str, Any] | None:
