@@ -75,6 +75,16 @@ def test_a_run_that_was_capped_ends_with_the_bytes_of_one_that_never_was(setting
     assert "% missing" in capsys.readouterr().out
 
 
+def test_a_cap_is_for_all_clients_of_a_run_together(settings_of, tmp_path):
+    small = ["num_iterations=1", "evaluation.num_prompts=6", "evaluation.canaries=[empty]", "selection.kind=all"]
+    with fault_server(length_judge()) as server:
+        run_loop(settings_of(*asking(server, *small)), RunDirectory(tmp_path / "whole"), should_stop=never)
+        spent = 12 * server.asked.total()  # as the server counts; a question's worst case is more than 350
+        caps = [f"{place}.server.max_total_tokens={spent + 150}" for place in ("oracle", "evaluation.judge")]
+        with pytest.raises(ServiceError, match="cost cap reached"):
+            run_loop(settings_of(*asking(server, *small, *caps)), RunDirectory(tmp_path / "capped"), should_stop=never)
+
+
 def test_a_ranking_pays_for_no_question_twice_and_leaves_no_cache_behind(tmp_path):
     lines = [{"prompt": f"Say {i}.", "responses": ["one", f"two {i}"]} for i in range(6)]
     (tmp_path / "r.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))

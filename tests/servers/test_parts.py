@@ -1,4 +1,4 @@
-"""Parts of the client by themselves: what a server asks to wait, how the throttle moves, and the ledger's cap."""
+"""Parts of the client by themselves: what a server asks to wait, how the throttle moves, and what redacts a key."""
 
 import json
 import threading
@@ -13,7 +13,6 @@ from fairplay.records import Message
 from fairplay.servers.cache import open_cache
 from fairplay.servers.faults import retry_after, status_fault
 from fairplay.servers.keys import redactor
-from fairplay.servers.ledger import Ledger
 from fairplay.servers.replies import MalformedReplyError, parse_reply, reply_json
 from fairplay.servers.requests import ChatRequest, request_key
 from fairplay.servers.settings import ServerSettings, is_loopback
@@ -102,21 +101,6 @@ def test_whoever_waits_is_told_when_the_work_is_called_off():
     assert told == ["stopped"]
     with pytest.raises(StoppedError):
         throttle.sleep(60)
-
-
-def test_what_is_set_aside_counts_until_it_is_settled():
-    ledger = Ledger(ServerSettings("m", "http://127.0.0.1:1/v1", max_total_tokens=100))
-    with ledger.set_aside(60, 0) as first:
-        assert first is not None
-        with ledger.set_aside(30, 10) as second:
-            assert second is not None
-            second.taken = (5, 5)
-        first.taken = (20, 0)
-    assert (ledger.spent.prompt_tokens, ledger.spent.completion_tokens) == (25, 5)
-    with ledger.set_aside(71, 0) as third:
-        assert third is None
-    with ledger.set_aside(70, 0) as fourth:
-        assert fourth is not None
 
 
 PLAIN = st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E), max_size=5)

@@ -26,6 +26,7 @@ from fairplay.cli import (
 )
 from fairplay.cli.logs import show_log
 from fairplay.errors import FairplayError, Preempted
+from fairplay.servers.ledger import one_command
 
 app = typer.Typer(
     name="fairplay",
@@ -82,7 +83,8 @@ def main(arguments: list[str] | None = None) -> None:
 def run(arguments: list[str]) -> int:
     """The exit code of a command line; every error that fairplay raises on purpose is one line and a hint on stderr."""
     try:
-        result = get_command(app).main(args=arguments, prog_name="fairplay", standalone_mode=False)
+        with one_command():
+            result = get_command(app).main(args=arguments, prog_name="fairplay", standalone_mode=False)
         if result == INTERRUPTED:  # typer turns Ctrl-C into this code, and says nothing
             raise KeyboardInterrupt
         return result if isinstance(result, int) else 0

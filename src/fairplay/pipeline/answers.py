@@ -25,6 +25,7 @@ from fairplay.models.settings import ModelSettings
 from fairplay.pipeline.response_lines import Line, group_of_line, line_of_group, read_lines, write_lines
 from fairplay.pipeline.single_stages import generate_file
 from fairplay.records import Message, Prompt, Response, ResponseGroup
+from fairplay.servers.ledger import one_command
 from fairplay.storage.atomic import disk_errors, write_atomic
 from fairplay.storage.digests import content_digest, sha256_value
 from fairplay.storage.settings_file import build_settings, settings_document
@@ -128,6 +129,7 @@ class Answering:
         return {key: {"stated": stated[key], "taken": value} for key, value in taken.items() if stated[key] != value}
 
 
+@one_command()
 def answer_benchmarks(answering: Answering, questions: Mapping[str, Path]) -> dict[str, Any]:
     """Answer each benchmark's questions and write its files.
 

@@ -26,11 +26,13 @@ from fairplay.pipeline.single_stages import SHARD_SIZE, generate_seed_parts, ide
 from fairplay.preferences.win_matrix import group_logits, win_matrix
 from fairplay.preferences.win_rates import win_rates
 from fairplay.records import Dropped, PreferenceGroup, Prompt
+from fairplay.servers.ledger import one_command
 from fairplay.storage.digests import content_digest
 from fairplay.storage.settings_file import settings_document
 from fairplay.storage.shards import HERE, Executor, Facts, read_dropped, read_parts, run_sharded
 
 
+@one_command()
 def best_of_file(
     model: str,
     source: str,

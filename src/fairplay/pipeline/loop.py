@@ -28,6 +28,7 @@ from fairplay.pipeline.results import run_results, write_results
 from fairplay.pipeline.settings import RunSettings, run_identity, split_objective
 from fairplay.pipeline.stages import examples_stage, given_responses, preferences_stage, prompts_stage, responses_stage
 from fairplay.preferences.settings import GIVEN
+from fairplay.servers.ledger import one_command
 from fairplay.storage.locking import lock
 from fairplay.storage.manifest import Manifest, refuse_damage
 from fairplay.storage.run_directory import SETTINGS_NAME, RunDirectory
@@ -112,6 +113,7 @@ def run_loop(
     account = run.path / WORKERS_NAME
     before = run.finish_times()
     with (
+        one_command(),
         run.open(settings_document(settings), identity=run_identity),
         open_executor(settings.cluster, account) as executor,
     ):

@@ -46,6 +46,7 @@ from fairplay.pipeline.sides import (
 )
 from fairplay.records import Dropped, Judgement, Prompt, ResponseGroup
 from fairplay.seeds import stable_seed
+from fairplay.servers.ledger import one_command
 from fairplay.storage.manifest import Manifest, stage_fingerprint
 from fairplay.storage.run_directory import RunDirectory, Stage, StageOutcome
 from fairplay.storage.settings_file import settings_document, without
@@ -105,6 +106,7 @@ class Task:
     seed: int = 0
 
 
+@one_command()
 def evaluate_sides(
     task: Task,
     settings: ComparisonSettings,

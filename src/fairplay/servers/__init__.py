@@ -15,5 +15,6 @@ Left out: what is asked (an engine's prompts, a judge's questions) and what a re
 An engine asks one choice a request, each with a seed of its own: servers ignore `n` (transformers serve), number the
 seeds within it (vLLM), or both. Outcomes come in the order of the requests; a reply is committed to the cache as it
 arrives, so that the same call after a kill pays for what is missing only. `identity` says which weights answer where
-the model's name does not, or the cache would give the replies of an older checkpoint.
+the model's name does not, or the cache would give the replies of an older checkpoint. Caps on cost are a command's, not
+a client's, where `ledger.one_command` is open: the command line opens it around every verb.
 """

@@ -50,7 +50,8 @@ class ServerSettings:
         retry_budget: Retries over all requests, for each request; 20 are always allowed.
         max_concurrency: Requests in flight at most; fewer while the server is overloaded.
         input_price, output_price: For a million tokens, in any currency; 0 if nothing is charged or it is not known.
-        max_cost: What one command may spend at most, in that currency; 0 sets no limit.
+        max_cost: What one command may spend at most on this model of this server, in that currency; 0 sets no limit.
+            All of the command's clients count together (`ledger.one_command`).
         max_total_tokens: The same in tokens, of prompts and replies together.
         cache: The SQLite file that keeps every reply; without it nothing can be resumed.
     """
