@@ -244,7 +244,5 @@ def warn_of_losses(iteration: int, num_prompts: int, num_examples: int, dropped:
     lost = sum(dropped.values())
     if lost > num_examples:
         told = ", ".join(f"{reason} {count}" for reason, count in dropped.items())
-        logger.warning(
-            "iteration %d trains on %d examples of %d prompts: selection left out %d (%s)",
-            *(iteration, num_examples, num_prompts, lost, told),
-        )
+        text = f"{num_examples} examples of {num_prompts} prompts: selection left out {lost} ({told})"
+        logger.warning("%s", f"iteration {iteration} trains on {text}")  # of each iteration, however many there are
