@@ -4,6 +4,7 @@ import gc
 import weakref
 
 import pytest
+import torch
 
 from fairplay.pipeline import context
 
@@ -18,6 +19,27 @@ def test_what_is_held_in_a_circle_goes_where_the_process_is_large_and_costs_noth
     monkeypatch, small, is_gone
 ):
     monkeypatch.setattr(context, "SMALL_PROCESS", small)
+    gc.disable()
+    try:
+        held = weakref.ref(Node())
+        context.free_memory()
+        assert (held() is None) == is_gone
+    finally:
+        gc.enable()
+
+
+@pytest.mark.parametrize(("initialised", "is_gone"), [(True, True), (False, False)])
+def test_a_model_on_another_device_than_the_current_one_counts_and_none_is_woken_up(monkeypatch, initialised, is_gone):
+    def allocated(device=None):  # None is the current one
+        assert initialised, "asking wakes the device up"
+        return 5 if device == 1 else 0
+
+    monkeypatch.setattr(context, "SMALL_PROCESS", 10**18)
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: initialised)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", allocated)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
     gc.disable()
     try:
         held = weakref.ref(Node())
