@@ -78,8 +78,12 @@ def resolve_device(settings: ModelSettings) -> torch.device:
     return device
 
 
-def check_source(source: str) -> None:
+def check_source(source: str, *, policy: bool = True) -> None:
     """Refuse a path at which there is no model folder; a hub id passes.
+
+    Args:
+        source: Folder or hub id.
+        policy: Whether a policy is wanted, for the hint; else any model.
 
     Raises:
         DataError: If the source is a path and there is no folder with a config.json.
@@ -90,7 +94,7 @@ def check_source(source: str) -> None:
     looks_like_path = source.startswith((".", "/", "~")) or source.count("/") > 1 or "\\" in source
     if path.is_dir():
         if not any((path / name).is_file() for name in MODEL_FILES):
-            raise DataError(f"{source}: the folder has no config.json", hint=not_a_model_hint(path))
+            raise DataError(f"{source}: the folder has no config.json", hint=not_a_model_hint(path, policy=policy))
     elif path.exists():
         raise DataError(f"{source}: is a file, not a model folder", hint="name the folder that holds config.json")
     elif looks_like_path:
@@ -98,12 +102,12 @@ def check_source(source: str) -> None:
 
 
 def find_source(source: str) -> None:
-    """As `check_source`; for a hub id, see besides whether the hub is within reach.
+    """As `check_source` of any model; for a hub id, see besides whether the hub is within reach.
 
     Raises:
         DataError: As `check_source`.
     """
-    check_source(source)
+    check_source(source, policy=False)
     if not Path(source).expanduser().is_dir():
         meet_hub()
 
@@ -205,6 +209,7 @@ def load_policy(source: str, settings: ModelSettings, *, adapter: AdapterSetting
         DataError: If it can't be loaded, has no chat template, or its head does something fairplay does not know.
         ResourceError: If memory ran out, or an optional package is missing.
     """
+    check_source(source)
     tokenizer = load_tokenizer(source, revision=settings.revision)
     ChatEncoder(tokenizer)
     model = load_model(source, settings, adapter=adapter)

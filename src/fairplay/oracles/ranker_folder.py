@@ -66,7 +66,7 @@ def read_ranker(source: str, *, revision: str = "") -> RankerFolder:
         DataError: If it is no pair ranker, or a part of it can't be used.
         ServiceError: If it is a hub id, not in the cache, and the hub can't be reached.
     """
-    check_source(source)
+    check_source(source, policy=False)
     folder = _local(source, revision)
     document = read_document(folder / "config.json")
     if document.get("ranker_type") == "pairranker":

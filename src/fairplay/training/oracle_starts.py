@@ -51,7 +51,7 @@ def trainable_oracle(source: str, settings: OracleTrainingSettings, *, seed: int
         SettingsError: If there is no such kind.
         DataError: If there is nothing of that kind that could be loaded.
     """
-    check_source(source)
+    check_source(source, policy=False)
     with torch.random.fork_rng():
         torch.manual_seed(stable_seed(seed, "oracle head"))
         oracle = lookup(STARTS, settings.kind, "kind of oracle that can be trained")(source, settings, seed)
