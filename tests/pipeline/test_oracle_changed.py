@@ -52,7 +52,7 @@ def test_a_run_whose_oracle_changed_is_refused_with_the_difference(judged):
     retrain(oracle)
     with pytest.raises(SettingsError, match="3-preferences: finished with other") as refused:
         run_loop(settings, run, should_stop=lambda: False)
-    assert "inputs.oracle model: '" in refused.value.message
+    assert "inputs.oracle model: other content than before" in refused.value.message
 
 
 def test_half_done_preferences_of_another_oracle_are_made_anew_and_named(judged, caplog):
@@ -63,7 +63,8 @@ def test_half_done_preferences_of_another_oracle_are_made_anew_and_named(judged,
     retrain(oracle)
     with pytest.raises(Preempted):
         run_loop(settings, run, should_stop=run.folder(1, "4-examples").exists)
-    assert "3-preferences: half-done with other settings or inputs, made anew: inputs.oracle model: '" in caplog.text
+    made_anew = "3-preferences: half-done with other settings or inputs, made anew"
+    assert f"{made_anew}: inputs.oracle model: other content than before" in caplog.text
 
 
 def test_shards_of_rank_of_another_oracle_are_made_anew_and_named(tmp_path, caplog):

@@ -4,6 +4,7 @@ import sys
 import pytest
 
 from fairplay.errors import DataError, LockedError, ResourceError, SettingsError
+from fairplay.storage.digests import sha256_value
 from fairplay.storage.locking import lock
 from fairplay.storage.run_directory import RunDirectory, Stage, StageOutcome
 from fairplay.storage.settings_file import read_yaml, without
@@ -55,6 +56,38 @@ def test_finished_work_of_other_settings_is_refused_with_the_difference(tmp_path
     RunDirectory(tmp_path).run_stage(STAGE, Fill())
     with pytest.raises(SettingsError, match=r"settings\.seed: 0 -> 1"):
         RunDirectory(tmp_path).run_stage(Stage("1-prompts", 1, {"seed": 1}, {"data": "abc"}), Fill())
+
+
+def reading(text, place="data.jsonl"):
+    return Stage("4-examples", 1, {"seed": 0}, {"data": sha256_value(text)}, {"data": place})
+
+
+def test_data_that_differ_are_named_by_their_file_and_not_by_hashes(tmp_path, caplog):
+    RunDirectory(tmp_path / "done").run_stage(reading("a"), Fill())
+    with pytest.raises(SettingsError) as refused:
+        RunDirectory(tmp_path / "done").run_stage(reading("b"), Fill())
+    assert refused.value.message.endswith("\n  inputs.data (data.jsonl): other content than before")
+    assert "undo the change, a file's content too" in refused.value.hint
+    with pytest.raises(KeyboardInterrupt):
+        RunDirectory(tmp_path / "half").run_stage(reading("a"), Fill(die=True))
+    RunDirectory(tmp_path / "half").run_stage(reading("b"), Fill())
+    (told,) = caplog.messages
+    assert told.endswith("made anew: inputs.data (data.jsonl): other content than before")
+
+
+def test_data_that_were_mended_after_they_could_not_be_read_are_read_without_a_word(tmp_path, caplog):
+    def refuse(folder):
+        raise DataError("line 21: invalid JSON")
+
+    with pytest.raises(DataError):
+        RunDirectory(tmp_path).run_stage(reading("a"), refuse)
+    RunDirectory(tmp_path).run_stage(reading("b"), Fill())
+    assert caplog.messages == []
+
+
+def test_a_file_that_was_moved_is_the_same_input(tmp_path):
+    first = RunDirectory(tmp_path).run_stage(reading("a"), Fill())
+    assert RunDirectory(tmp_path).run_stage(reading("a", "moved.jsonl"), Fill()) == first
 
 
 def test_damaged_work_is_named_and_not_used(tmp_path):

@@ -152,7 +152,7 @@ def evaluation_stage(context: RunContext, iteration: int) -> Manifest:
         return StageOutcome(len(prompts), len(groups), dropped, results, tokens)
 
     decisive, inputs = _decisive(context, iteration)
-    return context.run.run_stage(Stage(EVALUATION, iteration, decisive, inputs), fill)
+    return context.run.run_stage(Stage(EVALUATION, iteration, decisive, inputs, {"prompts": evaluation.prompts}), fill)
 
 
 def _decisive(context: RunContext, iteration: int) -> tuple[dict[str, Any], dict[str, str]]:

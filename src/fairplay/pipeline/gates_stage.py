@@ -55,7 +55,8 @@ def gates_stage(context: RunContext) -> Manifest:
         "policy": context.policy_digest(0),
         "start": context.stage_content(0, EVALUATION),
     }
-    return context.run.run_stage(Stage(GATES, 0, decisive, inputs), fill)
+    places = {"training prompts": settings.prompts.data, "held-out prompts": evaluation.prompts}
+    return context.run.run_stage(Stage(GATES, 0, decisive, inputs, places), fill)
 
 
 def gates_results(context: RunContext) -> dict[str, Any]:

@@ -143,7 +143,8 @@ def data_stage(run: RunDirectory, settings: TrainRunSettings, data: OfflineData)
     inputs = {"data": data_digest(data.source)}
     if data.held_out:
         inputs["held_out"] = data_digest(data.held_out)
-    return run.run_stage(Stage(EXAMPLES, 1, decisive, inputs), fill)
+    places = {"data": data.source, "held_out": data.held_out}
+    return run.run_stage(Stage(EXAMPLES, 1, decisive, inputs, places), fill)
 
 
 def check_settings(settings: TrainRunSettings) -> None:

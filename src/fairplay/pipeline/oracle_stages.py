@@ -176,7 +176,7 @@ def _pairs_stage(run: RunDirectory, settings: OracleRunSettings, data: str) -> M
 
     names = ("seed", "num_held_out", "num_calibration")
     decisive = {name: getattr(settings, name) for name in names}
-    return run.run_stage(Stage(PAIRS, 1, decisive, {"data": data_digest(data)}), fill)
+    return run.run_stage(Stage(PAIRS, 1, decisive, {"data": data_digest(data)}, {"data": data}), fill)
 
 
 def _start_stage(run: RunDirectory, settings: OracleRunSettings, pairs: str) -> Manifest:

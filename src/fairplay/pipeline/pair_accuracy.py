@@ -92,7 +92,7 @@ def evaluate_pairs(
     inputs = {"data": data_digest(source), "policy": content_digest(policy)}
     if reference:
         inputs["reference"] = content_digest(reference)
-    stage = Stage(EVALUATION, 1, settings_document(settings), inputs)
+    stage = Stage(EVALUATION, 1, settings_document(settings), inputs, {"data": source})
     fingerprint = stage_fingerprint(stage.name, stage.iteration, dict(stage.settings), dict(stage.inputs))
     run = RunDirectory(out or Path("runs") / f"accuracy-{fingerprint[:10]}")
     document = {"policy": policy, "reference": reference, "data": source, **settings_document(settings)}

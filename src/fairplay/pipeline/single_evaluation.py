@@ -166,7 +166,8 @@ def _stage(task: Task, settings: ComparisonSettings) -> Stage:
     inputs |= {role: side_digest(getattr(task, role)) for role in (POLICY, OPPONENT)}
     if task.prompts:
         inputs["prompts"] = data_digest(task.prompts)
-    return Stage(EVALUATION, 1, decisive, inputs)
+    places = {POLICY: task.policy, OPPONENT: task.opponent, "prompts": task.prompts}
+    return Stage(EVALUATION, 1, decisive, inputs, places)
 
 
 def _default_folder(stage: Stage) -> Path:

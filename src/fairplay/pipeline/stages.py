@@ -116,7 +116,8 @@ def prompts_stage(context: RunContext, iteration: int) -> Manifest:
         "held_out": context.data_digest(settings.evaluation.prompts),
     }
     decisive = {"seed": settings.seed, "num_per_iteration": number, "num_iterations": count if number == 0 else 0}
-    return context.run.run_stage(Stage(PROMPTS, iteration, decisive, data), fill)
+    places = {"data": settings.prompts.data, "held_out": settings.evaluation.prompts}
+    return context.run.run_stage(Stage(PROMPTS, iteration, decisive, data, places), fill)
 
 
 def responses_stage(context: RunContext, iteration: int) -> Manifest:

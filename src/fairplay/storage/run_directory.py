@@ -51,12 +51,14 @@ class Stage:
         iteration: Number of the iteration; 0 is the policy that the run starts from.
         settings: The settings that decide the content, seed included; plain data.
         inputs: Name -> content hash of everything it reads.
+        places: Name -> where that input lies, for messages: a file that was moved is the same input.
     """
 
     name: str
     iteration: int
     settings: Mapping[str, Any]
     inputs: Mapping[str, str]
+    places: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -261,7 +263,7 @@ def _prepare(folder: Path, fingerprint: str, stage: Stage) -> None:
     before = json.loads(started.read_bytes()) if started.is_file() else {}
     before = before if isinstance(before, dict) else {}  # a release before wrote a fingerprint alone
     if folder.exists() and before.get("fingerprint") != fingerprint:
-        if before:
+        if before and any(path != started for path in folder.iterdir()):  # else nothing of it was done
             changed = "; ".join(_changes(before, stage))
             logger.warning("%s: half-done with other settings or inputs, made anew: %s", folder, changed)
         _discard(folder)
@@ -272,13 +274,20 @@ def _prepare(folder: Path, fingerprint: str, stage: Stage) -> None:
 
 
 def _changes(before: Mapping[str, Any], stage: Stage) -> list[str]:
-    old = {name: before[name] for name in ("settings", "inputs")}
-    return settings_difference(old, {"settings": dict(stage.settings), "inputs": dict(stage.inputs)})
+    old, new = (
+        {
+            f"{name} ({stage.places[name]})" if stage.places.get(name) else name: digest
+            for name, digest in inputs.items()
+        }
+        for inputs in (before["inputs"], stage.inputs)
+    )
+    settings = settings_difference({"settings": before["settings"]}, {"settings": dict(stage.settings)})
+    return settings + settings_difference({"inputs": old}, {"inputs": new})
 
 
 def _refuse_stale(folder: Path, manifest: Manifest, stage: Stage) -> None:
     changed = _changes({"settings": manifest.settings, "inputs": manifest.inputs}, stage)
     raise SettingsError(
         f"{folder}: finished with other settings or inputs:\n  " + "\n  ".join(changed),
-        hint="undo the change to resume, add --fork to start a new run beside it, or choose --out",
+        hint="undo the change, a file's content too, to resume, add --fork for a new run beside it, or choose --out",
     )

@@ -4,6 +4,7 @@ Left out: what the settings mean (each part has its own dataclass). The only pla
 """
 
 import dataclasses
+import re
 import typing
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ from fairplay.lookup import nearest_hint
 from fairplay.storage.faults import MISSING, given, kinds_hint, kinds_of, missing_hint, placed, problem_of
 
 S = TypeVar("S")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 _YAML_FILE = "settings are a YAML file (.yaml), such as those in recipes/; data is named inside it, or by --data"
 
 
@@ -256,12 +258,13 @@ def without(document: Mapping[str, Any], keys: Collection[str], prefix: str = ""
 
 
 def settings_difference(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """Lines `key: old -> new` for every setting that differs."""
+    """Lines `key: old -> new` for every setting that differs; of a hash, which tells a reader nothing, that it does."""
     lines = []
     for key in [*old, *(key for key in new if key not in old)]:
         before, after = old.get(key), new.get(key)
         if isinstance(before, Mapping) and isinstance(after, Mapping):
             lines += settings_difference(before, after, f"{prefix}{key}.")
         elif before != after:
-            lines.append(f"{prefix}{key}: {before!r} -> {after!r}")
+            hashed = all(isinstance(value, str) and _SHA256.fullmatch(value) for value in (before, after))
+            lines.append(f"{prefix}{key}: {'other content than before' if hashed else f'{before!r} -> {after!r}'}")
     return lines
