@@ -439,7 +439,8 @@ def test_what_can_not_be_a_key_is_refused_by_its_variables_name_alone(monkeypatc
 
 
 def test_a_server_on_this_machine_is_never_sent_a_key_for_another(monkeypatch):
-    monkeypatch.setenv("OPENAI_API_KEY", SENTINEL)
+    for name in ("OPENAI_API_KEY", "OPENAI_ADMIN_KEY", "OPENAI_ORG_ID", "OPENAI_PROJECT_ID"):
+        monkeypatch.setenv(name, SENTINEL)
     with fault_server() as server, client_of(server) as client:
         client.complete([ask("hello")])
     assert SENTINEL not in json.dumps(server.headers)

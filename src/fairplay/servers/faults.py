@@ -73,7 +73,7 @@ def status_fault(status: int, headers: Mapping[str, str], text: str) -> Fault:
         text: Its body, without any key.
     """
     code, message = _error(text)
-    detail = f"status {status}: {message[:_SHOWN]}"
+    detail = f"status {status}: {message[:_SHOWN] or 'without a word'}"
     if status == 429:
         if code == "insufficient_quota":  # looks like a rate limit, and never ends
             return Fault(RATE_LIMITED, detail, fatal=True)

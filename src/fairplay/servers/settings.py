@@ -121,6 +121,11 @@ class ServerSettings:
         return is_loopback(urlsplit(self.base_url).hostname or "")
 
     @property
+    def is_openai(self) -> bool:
+        """Whether the server is OpenAI's own, in whatever region."""
+        return (urlsplit(self.base_url).hostname or "").endswith(".openai.com")
+
+    @property
     def sends_key(self) -> bool:
         """Whether requests carry a key; one for OpenAI is never sent to a server on this machine."""
         return bool(self.api_key_env) and not (self.is_local and self.api_key_env == OPENAI_KEY)

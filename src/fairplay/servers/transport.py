@@ -18,6 +18,10 @@ from fairplay.servers.requests import ChatRequest, estimated_tokens, request_bod
 from fairplay.servers.settings import ServerSettings
 
 _CONNECT_SECONDS = 10.0
+_OF_OPENAI = (
+    "OpenAI-Organization",
+    "OpenAI-Project",
+)  # whose they are in the environment is no other server's business
 _MAX_BYTES = 64 * 2**20
 _MAX_ERROR_BYTES = 64 * 2**10
 
@@ -44,11 +48,13 @@ class Transport:
             trust_env=not settings.is_local,  # no proxy stands before this machine
             event_hooks={"response": [self._raise_for_status]},  # the official client reads such bodies without end
         )
+        left_out: Any = openai.Omit()
         self._client = openai.OpenAI(
             api_key=key or "none",
             base_url=settings.base_url,
             max_retries=0,
             timeout=openai.Timeout(settings.timeout, connect=min(_CONNECT_SECONDS, settings.timeout)),
+            default_headers={} if settings.is_openai else dict.fromkeys(_OF_OPENAI, left_out),
             http_client=own,
         )
 
