@@ -177,6 +177,24 @@ def test_what_comes_once_is_in_the_totals(settings_of):
     assert plan["start"]["seconds"] < stages(plan)[EVALUATION]["seconds"], "the judge reads nothing there"
 
 
+def test_an_evaluation_has_the_readings_of_judge_and_training_oracle(settings_of):
+    rule = "{kind: rule, function: 'oracles.tiny:length_rule'}"
+    model = "{kind: reward_model, model: llm-blender/PairRM}"
+
+    def planned(*, oracle, judge):
+        settings = settings_of(f"oracle={oracle}", f"evaluation.judge={judge}")
+        plan = run_plan(replace(settings, model="meta-llama/Meta-Llama-3-8B-Instruct"), place=Place("h100", 1))
+        return stages(plan)[EVALUATION]
+
+    neither, by_judge, by_oracle, both = (
+        planned(oracle=oracle, judge=judge) for oracle in (rule, model) for judge in (rule, model)
+    )
+    for key in ("passes", "tokens", "seconds"):
+        assert by_judge[key] == pytest.approx(by_oracle[key])
+        assert by_judge[key] > neither[key]
+        assert both[key] - neither[key] == pytest.approx(2 * (by_judge[key] - neither[key]))
+
+
 def test_the_time_of_a_judge_on_a_server_is_not_taken_for_none(settings_of):
     server = "{kind: llm_judge, template: pair, server: {model: m, base_url: 'http://127.0.0.1:9/v1'}}"
     settings = settings_of(f"oracle={server}", f"evaluation.judge={server}", "num_iterations=3")

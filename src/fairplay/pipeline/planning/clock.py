@@ -20,7 +20,14 @@ from fairplay.pipeline.planning.costs import (
     training_flops,
 )
 from fairplay.pipeline.planning.shapes import ModelShape, model_shape
-from fairplay.pipeline.planning.work import START, Lengths, StageWork, passage, responses_per_example
+from fairplay.pipeline.planning.work import (
+    START,
+    Lengths,
+    StageWork,
+    evaluation_readings,
+    passage,
+    responses_per_example,
+)
 from fairplay.pipeline.settings import RunSettings
 
 _JUDGED = (START, GATES, EVALUATION, GAME)
@@ -82,7 +89,6 @@ class Clock:
         shape: ModelShape | None,
     ) -> None:
         self.settings, self.lengths, self.rates, self.place, self.shape = settings, lengths, rates, place, shape
-        self.oracle = shape_of(settings.oracle)
         self.efficiency = Efficiency()
         self.num_workers = max(1, settings.cluster.num_workers)
 
@@ -93,9 +99,12 @@ class Clock:
         if self.place is None or self.shape is None:
             return None
         hardware = HARDWARE[self.place.name]
-        reckon = {RESPONSES: self._responses, PREFERENCES: self._preferences, CHECKPOINT: self._training}
-        if work.stage in reckon:
-            return reckon[work.stage](work, hardware)
+        if work.stage == RESPONSES:
+            return self._responses(work, hardware)
+        if work.stage == PREFERENCES:
+            return self._reading(self.settings.oracle, work.passes, hardware)
+        if work.stage == CHECKPOINT:
+            return self._training(work, hardware)
         return self._judged(work, hardware) if work.stage in _JUDGED else 0.0
 
     def _responses(self, work: StageWork, hardware: Hardware) -> float:
@@ -107,18 +116,6 @@ class Clock:
             shape, hardware, rows=work.count / devices, prompt=p, response=r, efficiency=self.efficiency
         )
         return drawn + reading / (hardware.flops * self.efficiency.scoring * devices)
-
-    def _preferences(self, work: StageWork, hardware: Hardware) -> float | None:
-        if self.settings.oracle.asks_server():
-            return None
-        if work.passes == 0:
-            return 0.0
-        if self.oracle is None:
-            return None
-        context = work.tokens / work.passes
-        flops = forward_flops(self.oracle, work.tokens, scored=0, mean_context=context)
-        share = self._share(self.settings.oracle)
-        return flops / (hardware.flops * share * self._devices())
 
     def _training(self, work: StageWork, hardware: Hardware) -> float:
         shape, settings = self._policy(), self.settings.training
@@ -135,19 +132,28 @@ class Clock:
         return max(computed, sent) + reference / (rate * self.efficiency.scoring)
 
     def _judged(self, work: StageWork, hardware: Hardware) -> float | None:
-        """Responses that are drawn, and the reading of a judge; None for one of unknown size, or on a server."""
-        drawn = self._responses(replace(work, count=work.drawn), hardware) if work.drawn else 0.0
-        judge, read = self.settings.evaluation.judge, work.passes - work.drawn
-        if judge.asks_server() and work.stage != START:
+        """Responses that are drawn, and the reading of the judge; of an evaluation that of the training oracle too."""
+        parts: list[float | None] = [self._responses(replace(work, count=work.drawn), hardware) if work.drawn else 0.0]
+        by_oracle = evaluation_readings(self.settings, work.drawn) if work.stage == EVALUATION else 0
+        if work.stage != START:
+            parts.append(self._reading(self.settings.evaluation.judge, work.passes - work.drawn - by_oracle, hardware))
+        if work.stage == EVALUATION:
+            parts.append(self._reading(self.settings.oracle, by_oracle, hardware))
+        known = [part for part in parts if part is not None]
+        return sum(known) if len(known) == len(parts) else None
+
+    def _reading(self, oracle: KindSettings, passes: float, hardware: Hardware) -> float | None:
+        """Forward passes of an oracle; None for one of unknown size, or on a server."""
+        if oracle.asks_server():
             return None
-        if read == 0:
-            return drawn
-        shape = shape_of(judge)
+        if passes == 0:
+            return 0.0
+        shape = shape_of(oracle)
         if shape is None:
             return None
-        context = passage(judge, self.lengths)
-        flops = forward_flops(shape, read * context, scored=0, mean_context=context)
-        return drawn + flops / (hardware.flops * self._share(judge) * self._devices())
+        context = passage(oracle, self.lengths)
+        flops = forward_flops(shape, passes * context, scored=0, mean_context=context)
+        return flops / (hardware.flops * self._share(oracle) * self._devices())
 
     def _share(self, oracle: KindSettings) -> float:
         return self.efficiency.ranking if isinstance(oracle, PairSettings) else self.efficiency.scoring

@@ -70,6 +70,11 @@ def passage(oracle: KindSettings, lengths: Lengths) -> float:
     return lengths.prompt + lengths.response * (2 if isinstance(oracle, PairSettings) else 1)
 
 
+def evaluation_readings(settings: RunSettings, samples: int) -> int:
+    """Forward passes in which the training oracle reads an evaluation's games, as the judge does."""
+    return samples * len(settings.evaluation.opponents) * comparisons(settings.oracle.as_judge(), 2)
+
+
 def iteration_work(
     settings: RunSettings, *, prompts: int, held_out: int, lengths: Lengths, weight_bytes: float
 ) -> list[StageWork]:
@@ -89,7 +94,7 @@ def iteration_work(
     samples = held_out * settings.evaluation.num_samples
     judge = settings.evaluation.judge
     games = samples * len(settings.evaluation.opponents)
-    verdicts = games * comparisons(judge, 2)
+    verdicts, by_oracle = games * comparisons(judge, 2), evaluation_readings(settings, samples)
     drawn = prompts * number * r * _BYTES_A_TOKEN
     return [
         StageWork(PROMPTS, prompts, "prompts", disk=prompts * p * _BYTES_A_TOKEN),
@@ -122,8 +127,8 @@ def iteration_work(
             EVALUATION,
             samples,
             "responses",
-            samples * (p + r) + verdicts * passage(judge, lengths),
-            samples + verdicts,
+            samples * (p + r) + verdicts * passage(judge, lengths) + by_oracle * passage(settings.oracle, lengths),
+            samples + verdicts + by_oracle,
             samples * r * _BYTES_A_TOKEN + 2 * games * _BYTES_A_VERDICT,
             samples,
         ),
