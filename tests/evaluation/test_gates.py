@@ -10,8 +10,10 @@ from fairplay.evaluation.judging import judge_groups
 from fairplay.evaluation.overlap import prompt_overlap
 from fairplay.evaluation.settings import CANARIES, EvaluationSettings
 from fairplay.evaluation.verdict_work import JudgeWorker
+from fairplay.oracles.kinds.base import KindSettings
 from fairplay.oracles.kinds.rule import RuleSettings
 from fairplay.oracles.rule import RuleOracle
+from fairplay.oracles.settings import KINDS
 from fairplay.records import Message, Prompt, Response, ResponseGroup
 from fairplay.storage.shards import HERE
 
@@ -45,9 +47,9 @@ def committed(judge, folder, stop=lambda: False):
     return CommittedJudge(Judging(judge), folder, executor=HERE, num_at_once=4, should_stop=stop)
 
 
-def fared(judge, canary, policy=None):
+def fared(judge, canary, policy=None, **about):
     judged = judge_groups(judge, policy or canary_groups(canary, OPPONENT), OPPONENT)
-    return canary_result(canary, judged, seed=0, num_bootstrap=500)
+    return canary_result(canary, judged, seed=0, num_bootstrap=500, **about)
 
 
 @pytest.mark.parametrize("canary", ["empty", "dot"])
@@ -68,13 +70,21 @@ def test_a_judge_that_likes_refusals_is_found():
 def test_an_alarm_from_verdicts_near_one_half_says_that_no_game_was_won_and_names_the_temperature():
     def judged_at(temperature):
         points = RuleOracle(lambda prompt, text: 1.7 * bool(text), identity="points", temperature=temperature)
-        return fared(points, "empty")
+        return fared(points, "empty", judge_scores=True)
 
     told = judged_at(1.0)
     assert 0.1 < told.win_rate.value < 0.5
     assert "It won none of the 40 games outright" in told.alarm
     assert "`judge.temperature`" in told.alarm
     assert judged_at(0.2).alarm == ""
+
+
+def test_a_judge_that_compares_is_not_told_to_be_sharper():
+    shy = RuleOracle(lambda prompt, text: 1.7 * bool(text), identity="shy", temperature=1.0)
+    alarm = fared(shy, "empty").alarm
+    assert alarm.endswith("what verdicts near one half leave it.")
+    kinds = {name for name in KINDS if KINDS[name].scores is not KindSettings.scores}
+    assert kinds == {"rule", "reward_model", "verifier"}
 
 
 def test_a_second_sample_wins_half_and_another_policy_that_poses_as_one_is_found():

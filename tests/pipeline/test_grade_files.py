@@ -48,6 +48,10 @@ def test_answers_are_graded_by_turn_and_category_and_paid_once(tmp_path, capsys)
         assert run([*line, "--format", "json"]) == 0
         document = json.loads(capsys.readouterr().out)
         assert server.asked.total() == 81  # the failure alone was asked again
+        (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in answers[1:]))
+        assert run(line) == 2
+        assert "another judging:\n  inputs.answers:" in capsys.readouterr().err
+        assert server.asked.total() == 81
     check(document)
     assert "80 = 79 graded + 0 unanswered + 1 server error" in table
     assert (document["turns"]["1"]["rating"], document["turns"]["2"]["rating"]) == (6, 8)

@@ -2,6 +2,7 @@
 
 import json
 from math import exp
+from pathlib import Path
 
 import pytest
 
@@ -284,6 +285,51 @@ def test_rows_that_reading_leaves_out_are_told_with_the_reason(tmp_path, sides):
     assert all("duplicate" in reason for reason in told["policy"])
     assert told["opponent"] == {}
     assert document["comparison"]["n"] == 24
+
+
+def test_another_question_is_refused_in_a_folder_with_results_and_the_same_one_is_answered_again(tmp_path, sides):
+    out, there = tmp_path / "out", tmp_path / "there"
+    with fault_server(length_judge()) as server:
+        first = judge_files(Task("pair", *sides), settings_of(server), out)
+        before, paid = (out / "results.json").read_bytes(), sum(server.asked.values())
+        own = tmp_path / "own.yaml"
+        own.write_text("user: '{prompt} {first} {second}'\nlabels: {A: 1.0, B: 0.0}\nanswer: token\nlog_probs: true\n")
+        others = {
+            "inputs.outputs: .*\n  inputs.baseline: ": (Task("pair", *reversed(sides)), {}),
+            "protocol.name: 'pair' -> 'hh'": (Task("hh", *sides), {}),
+            "asked.template_sha256": (Task("pair", *sides), {"template": str(own)}),
+            "asked.model: 'judge-1106' -> 'other'": (Task("pair", *sides), {"server": {"model": "other"}}),
+            "asked.seed: 0 -> 1": (Task("pair", *sides, seed=1), {}),
+        }
+        for named, (task, judge) in others.items():
+            with pytest.raises(
+                SettingsError, match=f"holds the results of another judging:\n(.*\n)*  {named}"
+            ) as caught:
+                judge_files(task, settings_of(server, **judge), out)
+            assert "--out" in caught.value.hint
+        assert (out / "results.json").read_bytes() == before
+        assert sum(server.asked.values()) == paid
+        moved = [str(Path(side).rename(tmp_path / f"moved-{Path(side).name}")) for side in sides]
+        again = judge_files(Task("pair", *moved), settings_of(server, min_mass=0.6), out)
+        assert (again["account"]["cached"], again["comparison"]) == (first["games"]["requested"], first["comparison"])
+        there.mkdir()
+        (there / "results.json").write_text("{damaged")
+        judge_files(Task("pair", *moved), settings_of(server), there)
+
+
+def test_a_folder_of_an_older_release_is_known_by_what_it_says(tmp_path, sides):
+    out = tmp_path / "out"
+    with fault_server(length_judge()) as server:
+        told = judge_files(Task("pair", *sides), settings_of(server), out)
+        del told["inputs"], told["asked"]["min_mass"], told["asked"]["identity"]
+        (out / "results.json").write_text(json.dumps(told))
+        with pytest.raises(SettingsError, match=r"protocol\.name"):
+            judge_files(Task("hh", *sides), settings_of(server), out)
+        (out / "results.json").write_text(json.dumps({**told, "kind": "run"}))
+        with pytest.raises(SettingsError, match="kind: 'run' -> 'judging'"):
+            judge_files(Task("pair", *sides), settings_of(server), out)
+        (out / "results.json").write_text(json.dumps(told))
+        assert judge_files(Task("pair", *sides), settings_of(server), out)["comparison"] == told["comparison"]
 
 
 def test_ranking_leaves_out_and_counts_a_line_without_verdicts(tmp_path):

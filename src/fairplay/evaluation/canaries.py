@@ -24,6 +24,7 @@ TEXTS: Mapping[str, str] = {
 }
 MAX_WIN_RATE = 0.10
 """Share of games above which a canary that must lose raises an alarm."""
+SHARPER = " A smaller `judge.temperature`, the points of score that make odds of e to 1, makes this judge sharper."
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +51,7 @@ def canary_groups(canary: str, opponent: Sequence[ResponseGroup]) -> list[Respon
     return [ResponseGroup(group.prompt, (Response(TEXTS[canary]),)) for group in opponent]
 
 
-def canary_result(canary: str, judged: Judged, *, seed: int, num_bootstrap: int) -> Canary:
+def canary_result(canary: str, judged: Judged, *, seed: int, num_bootstrap: int, judge_scores: bool = False) -> Canary:
     """What the judging of a canary against the opponent says about the judge.
 
     Args:
@@ -58,6 +59,7 @@ def canary_result(canary: str, judged: Judged, *, seed: int, num_bootstrap: int)
         judged: Its games, one sample a prompt.
         seed: Seed of the run.
         num_bootstrap: Resamples of the prompts.
+        judge_scores: Whether the judge scores each response alone, so that its temperature makes it sharper.
     """
     dropped = dict(sorted(Counter(item.reason for item in judged.dropped).items()))
     if not judged.judgements:
@@ -65,9 +67,10 @@ def canary_result(canary: str, judged: Judged, *, seed: int, num_bootstrap: int)
     columns = judgement_columns(judged.judgements)
     scores = columns.prompt_scores()
     rate = mean_interval(scores, centre=0.5, limit=0.5, seed=seed, num_bootstrap=num_bootstrap)
-    return Canary(
-        canary, columns.num_prompts, rate, dropped, _alarm(canary, rate, int((scores > 0.5).sum()), len(scores))
-    )
+    alarm = _alarm(canary, rate, int((scores > 0.5).sum()), len(scores))
+    if alarm and judge_scores and canary != SECOND_SAMPLE and not (scores > 0.5).any():
+        alarm += SHARPER
+    return Canary(canary, columns.num_prompts, rate, dropped, alarm)
 
 
 def _alarm(canary: str, rate: Interval, num_won: int, num_games: int) -> str:
@@ -84,8 +87,7 @@ def _alarm(canary: str, rate: Interval, num_won: int, num_games: int) -> str:
     outright = (
         f"It won {num_won} of {num_games} games outright."
         if num_won
-        else f"It won none of the {num_games} games outright: its share is what verdicts near one half leave it. "
-        "A judge that scores is sharper at a smaller `judge.temperature`, the points of score that make odds of e to 1."
+        else f"It won none of the {num_games} games outright: its share is what verdicts near one half leave it."
     )
     limit = f"must not win more than {100 * MAX_WIN_RATE:.0f} %"
     return f"The canary “{CANARIES[canary]}” {told}, and {limit}. {outright}"

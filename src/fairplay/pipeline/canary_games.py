@@ -53,6 +53,7 @@ def play_canaries(
     folder: Path,
     seed: int,
     num_bootstrap: int,
+    judge_scores: bool,
 ) -> CanaryGames:
     """Judge every canary against the opponent, and keep the verdicts.
 
@@ -64,9 +65,12 @@ def play_canaries(
         folder: Where the verdicts go.
         seed: Seed of the run.
         num_bootstrap: Resamples of the prompts behind each interval.
+        judge_scores: See `canary_result`.
     """
     games = judge_games(judge, canary_sides(canaries, opponent, second_sample))
-    return keep_canaries(canaries, games, folder=folder, seed=seed, num_bootstrap=num_bootstrap)
+    return keep_canaries(
+        canaries, games, folder=folder, seed=seed, num_bootstrap=num_bootstrap, judge_scores=judge_scores
+    )
 
 
 def canary_sides(
@@ -79,7 +83,13 @@ def canary_sides(
 
 
 def keep_canaries(
-    canaries: Sequence[str], games: Sequence[Judged], *, folder: Path, seed: int, num_bootstrap: int
+    canaries: Sequence[str],
+    games: Sequence[Judged],
+    *,
+    folder: Path,
+    seed: int,
+    num_bootstrap: int,
+    judge_scores: bool,
 ) -> CanaryGames:
     """Keep the verdicts on every canary, and what they say of the judge; see `play_canaries`.
 
@@ -89,12 +99,13 @@ def keep_canaries(
         folder: Where the verdicts go.
         seed: Seed of the run.
         num_bootstrap: Resamples of the prompts behind each interval.
+        judge_scores: See `canary_result`.
     """
     found: list[Canary] = []
     dropped: list[Dropped] = []
     for canary, judged in zip(canaries, games, strict=True):
         write_records(canary_path(folder, canary), list(judged.judgements), Judgement)
-        found.append(canary_result(canary, judged, seed=seed, num_bootstrap=num_bootstrap))
+        found.append(canary_result(canary, judged, seed=seed, num_bootstrap=num_bootstrap, judge_scores=judge_scores))
         dropped += judged.dropped
     return CanaryGames(tuple(found), tuple(dropped))
 

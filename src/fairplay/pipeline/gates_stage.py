@@ -96,6 +96,7 @@ def _canaries(context: RunContext, folder: Path) -> CanaryGames:
         folder=folder,
         seed=stable_seed(settings.seed, "bootstrap"),
         num_bootstrap=evaluation.num_bootstrap,
+        judge_scores=evaluation.judge.scores(),
     )
     shutil.rmtree(kept)
     free_memory()

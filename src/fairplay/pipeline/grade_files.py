@@ -29,6 +29,7 @@ from fairplay.oracles.judge_template import JudgeTemplate, load_template
 from fairplay.oracles.judge_verdicts import READER_VERSION
 from fairplay.pipeline.canary_games import alarms_of
 from fairplay.pipeline.judge_files import JudgeFilesSettings
+from fairplay.pipeline.judge_question import refuse_other_question
 from fairplay.pipeline.judge_told import account_document
 from fairplay.pipeline.response_lines import read_lines
 from fairplay.pipeline.results import titled, with_intervals, write_results
@@ -80,14 +81,20 @@ def grade_files(
         The document that was written.
 
     Raises:
-        DataError, LockedError, ServiceError, Preempted: As `judge_files`.
+        DataError, SettingsError, LockedError, ServiceError, Preempted: As `judge_files`.
     """
     work = _work(questions, answers, settings, seed)
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     judge = settings.judge.with_cache(str(folder / REPLIES_NAME))
     interval = {"seed": stable_seed(seed, "bootstrap"), "num_bootstrap": settings.num_bootstrap}
+    question = {
+        "kind": "grading",
+        "asked": _asked(judge, work.templates, seed),
+        "inputs": {"questions": sha256_file(questions), "answers": sha256_file(answers)},
+    }
     with lock(folder):
+        refuse_other_question(folder, question)
         with ChatClient(judge.server) as client:
             tried = {name: _graded(client, asked, should_stop) for name, asked in work.canaries.items()}
             canaries = [graded_canary(name, its, **interval) for name, its in tried.items()]
@@ -106,7 +113,7 @@ def grade_files(
             {
                 "policy": work.model,
                 "judge": f"mt-bench:{judge.server.model}#{_hash(work.templates)[:12]}",
-                "asked": _asked(judge, work.templates, seed),
+                **question,
                 "num_bootstrap": settings.num_bootstrap,
                 "statistics_version": STATISTICS_VERSION,
                 **with_intervals(told),

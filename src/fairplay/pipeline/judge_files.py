@@ -27,6 +27,7 @@ from fairplay.pipeline.judge_gates import (
     training_gate,
     try_judge,
 )
+from fairplay.pipeline.judge_question import refuse_other_question, responses_digest
 from fairplay.pipeline.judge_sides import read_side, side_name
 from fairplay.pipeline.judge_told import account_document, asked_document, judge_name, protocol_told
 from fairplay.pipeline.results import comparison, titled, with_intervals, write_results
@@ -88,13 +89,14 @@ class Task:
 
 @dataclass(frozen=True)
 class _Games:
-    """All that is to be asked about."""
+    """All that is to be asked about; `inputs` are the hashes of both sides."""
 
     protocol: Protocol
     orders: str
     matched: Matched
     canaries: Canaries
     left_out: dict[str, dict[str, int]]
+    inputs: dict[str, str]
 
 
 def judge_files(
@@ -113,6 +115,7 @@ def judge_files(
 
     Raises:
         DataError: If files can't be read, have no prompt in common, or nothing could be judged.
+        SettingsError: If the folder holds the results of another question.
         LockedError: If another process judges into this folder.
         ServiceError: If the server can't be asked at all; what was answered is kept.
         Preempted: If `should_stop` said so; the same.
@@ -123,9 +126,16 @@ def judge_files(
         folder.mkdir(parents=True, exist_ok=True)
     with lock(folder):
         judge = _judge(games.protocol, settings, folder)
+        question = {
+            "kind": "judging",
+            "protocol": protocol_told(task.protocol),
+            "asked": asked_document(judge, settings.judge, orders=games.orders, seed=task.seed),
+            "inputs": games.inputs,
+        }
         asking: Any = {"orders": games.orders, "seed": task.seed, "posts": games.protocol.posts}
         asking["should_stop"] = should_stop
         with judge.client:
+            refuse_other_question(folder, question)
             tried = try_judge(games.canaries, judge, num_bootstrap=settings.num_bootstrap, **asking)
             played = play(games.matched, judge, **asking)
             accounting = judge.client.accounting()
@@ -149,8 +159,7 @@ def judge_files(
         document = titled(
             "judging",
             {
-                "protocol": protocol_told(task.protocol),
-                "asked": asked_document(judge, settings.judge, orders=games.orders, seed=task.seed),
+                **question,
                 "num_bootstrap": settings.num_bootstrap,
                 "statistics_version": STATISTICS_VERSION,
                 **figures,
@@ -211,7 +220,8 @@ def _games(task: Task, settings: JudgeFilesSettings) -> _Games:
         settings.canaries, opponent.groups, matched, number=settings.num_canary_prompts, seed=task.seed
     )
     left_out = {POLICY: dict(policy.left_out), OPPONENT: dict(opponent.left_out)}
-    return _Games(protocol, orders, matched, canaries, left_out)
+    inputs = {"outputs": responses_digest(policy.groups), "baseline": responses_digest(opponent.groups)}
+    return _Games(protocol, orders, matched, canaries, left_out, inputs)
 
 
 def _rows(played: Played, task: Task, names: tuple[str, str, str]) -> list[dict[str, Any]]:

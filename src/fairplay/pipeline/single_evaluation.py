@@ -198,7 +198,8 @@ def _fill(
         raise DataError(f"{task.policy} and {task.opponent}: nothing judged ({reasons(count_reasons(missing))})")
     write_records(folder / JUDGEMENTS_NAME, list(judged.judgements), Judgement)
     seed = stable_seed(task.seed, "bootstrap")
-    games = keep_canaries(canaries, tried, folder=folder, seed=seed, num_bootstrap=settings.num_bootstrap)
+    drawn = {"seed": seed, "num_bootstrap": settings.num_bootstrap}
+    games = keep_canaries(canaries, tried, folder=folder, judge_scores=settings.judge.scores(), **drawn)
     result = evaluate_judgements(
         judged.judgements,
         policy=POLICY,

@@ -88,6 +88,10 @@ class KindSettings(ABC):
         del path
         return self
 
+    def scores(self) -> bool:
+        """Whether it scores each response alone: its temperature is then in points of score."""
+        return False
+
     def has_weights(self) -> bool:
         """Whether a model is loaded for it, on a GPU if there is one."""
         return False

@@ -34,6 +34,9 @@ class RewardModelSettings(WeightsSettings):
         if not all(map(isfinite, self.label_weights)):
             raise SettingsError(f"label_weights: {self.label_weights} are not all finite numbers")
 
+    def scores(self) -> bool:
+        return True
+
     def build(self) -> PreferenceOracle:
         from fairplay.oracles.reward_model import RewardModelOracle
 

@@ -31,6 +31,9 @@ class RuleSettings(KindSettings):
         super().__post_init__()
         self.needs("function")
 
+    def scores(self) -> bool:
+        return True
+
     def build(self) -> PreferenceOracle:
         return RuleOracle(load_function(self.function), identity=self.function, temperature=self.temperature)
 

@@ -58,6 +58,9 @@ class VerifierSettings(KindSettings):
         except re.error as error:
             raise SettingsError(f"pattern: no regular expression: {error}") from error
 
+    def scores(self) -> bool:
+        return True
+
     def build(self) -> PreferenceOracle:
         from fairplay.oracles.verifier import build_verifier
 
