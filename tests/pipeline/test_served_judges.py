@@ -10,12 +10,14 @@ from fairplay.cli.stage_pages import comparison_page
 from fairplay.errors import ServiceError
 from fairplay.oracles.kinds.llm_judge import LlmJudgeSettings
 from fairplay.pipeline.loop import run_loop
+from fairplay.pipeline.settings import run_identity
 from fairplay.pipeline.single_evaluation import ComparisonSettings, evaluate_sides
 from fairplay.pipeline.single_evaluation import Task as SidesTask
 from fairplay.pipeline.single_stages import rank_file
 from fairplay.pipeline.verifying import verify
 from fairplay.servers.settings import ServerSettings
 from fairplay.storage.run_directory import RunDirectory
+from fairplay.storage.settings_file import settings_document
 from servers.fault_server import fault_server
 from servers.judges import length_judge, parts_of, said
 
@@ -142,3 +144,14 @@ def test_an_evaluation_with_too_many_missing_has_no_headline_and_verify_follows_
     results = tmp_path / "out" / "results.json"
     results.write_text(results.read_text().replace('"low": ', '"low": 0.0'))
     assert not verify(tmp_path / "out")["agrees"]
+
+
+def test_the_cap_of_an_ensembles_member_may_be_raised_when_a_run_goes_on_and_its_model_may_not_change(settings_of):
+    def identity(**server):
+        own = {"model": "judge", "base_url": "http://127.0.0.1:1/v1", **server}
+        members = [{"kind": "llm_judge", "server": own}, {"kind": "rule", "function": "oracles.tiny:length_rule"}]
+        ensemble = f"oracle={json.dumps({'kind': 'ensemble', 'members': members})}"
+        return run_identity(settings_document(settings_of(ensemble)))
+
+    assert identity() == identity(max_total_tokens=900, cache="elsewhere")
+    assert identity() != identity(model="other")

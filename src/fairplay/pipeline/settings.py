@@ -26,7 +26,8 @@ from fairplay.training.settings import ImportanceSettings, TrainingSettings
 logger = logging.getLogger(__name__)
 # What may change when a run goes on. Places: each stage's fingerprint judges what lies there by its content.
 _OTHER_MODELS = ("anchor", "importance.positive", "importance.negative")
-_ORACLES = tuple(f"{who}.{key}" for who in ("oracle", "evaluation.judge") for key in ("model", "records", "answers"))
+_WHERE_ORACLES_LIE = ("model", "records", "answers")
+_ORACLES = tuple(f"{who}.{key}" for who in ("oracle", "evaluation.judge") for key in _WHERE_ORACLES_LIE)
 _PLACES = ("model", *_OTHER_MODELS, "prompts.data", "evaluation.prompts", "benchmarks.data", *_ORACLES)
 _MOVES_NO_BYTE = (
     "cluster",
@@ -38,6 +39,7 @@ _MOVES_NO_BYTE = (
     "generation.server.base_url",
 )
 _PATIENCE = tuple(f"{who}.server.{key}" for who in ("oracle", "evaluation.judge", "generation") for key in PATIENCE)
+_OF_A_MEMBER = frozenset({*_WHERE_ORACLES_LIE, *(f"server.{key}" for key in PATIENCE)})
 MAY_CHANGE = frozenset({*_PLACES, *_MOVES_NO_BYTE, *_PATIENCE})
 NEW_OBJECTIVE = "objective.name="
 
@@ -165,7 +167,11 @@ def _fault_of_name(name: str) -> str:
 
 def run_identity(document: Mapping[str, Any]) -> dict[str, Any]:
     """What of a self-play run's settings must be equal for it to go on, with today's default where one is not there."""
-    return without(settings_document(build_settings(RunSettings, document, SETTINGS_NAME)), MAY_CHANGE)
+    told = without(settings_document(build_settings(RunSettings, document, SETTINGS_NAME)), MAY_CHANGE)
+    for asked in (told["oracle"], told["evaluation"]["judge"]):
+        if "members" in asked:  # an ensemble's, each with places and patience of its own
+            asked["members"] = [without(member, _OF_A_MEMBER) for member in asked["members"]]
+    return told
 
 
 def _complete(document: dict[str, Any], overrides: list[str], name: str) -> dict[str, Any]:
