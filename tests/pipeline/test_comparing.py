@@ -156,6 +156,7 @@ def test_evaluations_are_compared_with_the_first_and_p_values_by_holm(evaluated)
     assert done["family_size"] == 2
     assert [first["p_value_holm"], second["p_value_holm"]] == list(holm({"a": first["p_value"], "b": 1.0}).values())
     assert done["differences"][0]["notes"] == []
+    assert done["differences"][1]["notes"] == ["Both sides are the very same figures: nothing is compared."]
 
 
 def test_unequal_prompts_are_refused_with_names_unless_the_common_ones_are_asked_for(evaluated):

@@ -1,6 +1,7 @@
 import json
 from dataclasses import replace
 
+import huggingface_hub
 import pytest
 
 from fairplay.cli.options import Format
@@ -131,6 +132,24 @@ def test_workers_share_what_can_be_shared_of_the_measured_time(settings_of):
         assert other == pytest.approx(one / 4) != 0
     assert stages(by_four)[CHECKPOINT] == stages(alone)[CHECKPOINT]
     assert "4 workers that share evenly, each as fast as this process" in by_four["assumptions"]
+
+
+def test_a_model_that_is_not_on_this_machine_is_told_as_unchecked_and_one_in_the_cache_is_read(
+    settings_of, tmp_path, monkeypatch
+):
+    absent = replace(settings_of(), model="nobody/nothing")
+    unchecked = "nobody/nothing: no folder here, nor in the hub's cache: that the hub has it was not checked"
+    assert unchecked in run_plan(absent)["assumptions"]
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    snapshot = tmp_path / "models--nobody--nothing" / "snapshots" / "0a1b"
+    snapshot.mkdir(parents=True)
+    (tmp_path / "models--nobody--nothing" / "refs").mkdir()
+    (tmp_path / "models--nobody--nothing" / "refs" / "main").write_text("0a1b")
+    sizes = {"hidden_size": 64, "num_attention_heads": 4, "num_hidden_layers": 2, "intermediate_size": 128}
+    (snapshot / "config.json").write_text(json.dumps(sizes | {"vocab_size": 300}))
+    plan = run_plan(absent)
+    assert unchecked not in plan["assumptions"]
+    assert plan["memory"]
 
 
 def test_hardware_gives_hours_and_more_of_it_gives_fewer(settings_of):

@@ -12,6 +12,7 @@ import typer
 from fairplay.cli.options import FORMAT, Format
 from fairplay.cli.printing import print_json, print_record, print_table, rate
 from fairplay.errors import DataError
+from fairplay.wording import plural
 
 MARGINS = {"logps": "log-prob", "mean_logps": "log-prob per token", "implicit_rewards": "implicit reward"}
 
@@ -46,9 +47,8 @@ def compare(
         return
     for one in done["differences"]:
         difference_page(one)
-    print(
-        f"p by Holm over the {done['family_size']} tests above; a difference is the second minus the first, in points"
-    )
+    tests = plural(done["family_size"], "test")
+    print(f"p by Holm over the {tests} above; a difference is the second minus the first, in points")
 
 
 def verify(

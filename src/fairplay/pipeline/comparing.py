@@ -198,6 +198,8 @@ def _notes(first: Compared, other: Compared) -> list[str]:
         )
     if first.kind == VERDICTS and not (first.judge and other.judge):
         notes.append("A file of verdicts does not say who judged; whether both had one judge was not checked.")
+    if (first.judgements, first.ratings, first.margins) == (other.judgements, other.ratings, other.margins):
+        notes.append("Both sides are the very same figures: nothing is compared.")
     for side in dict.fromkeys((first.title, other.title)):
         alarms = first.alarms if side == first.title else other.alarms
         notes += [f"ALARM in {side}: {alarm}" for alarm in alarms]

@@ -19,7 +19,7 @@ from fairplay.pipeline.planning.costs import (
     sharding_seconds,
     training_flops,
 )
-from fairplay.pipeline.planning.shapes import ModelShape, model_shape
+from fairplay.pipeline.planning.shapes import ModelShape, is_here, model_shape
 from fairplay.pipeline.planning.work import (
     START,
     Lengths,
@@ -183,8 +183,11 @@ class Clock:
             )
         else:
             told.append("no hours: measure them with --calibrate, or name hardware with --hardware h100:8")
+        model = self.settings.model
+        if not is_here(model):
+            told.append(f"{model}: no folder here, nor in the hub's cache: that the hub has it was not checked")
         if self.shape is None:
-            told.append(f"{self.settings.model}: size not known here, so neither memory nor the checkpoints' disk")
+            told.append(f"{model}: size not known here, so neither memory nor the checkpoints' disk")
         return told
 
 

@@ -9,6 +9,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub import try_to_load_from_cache
+from huggingface_hub.errors import HFValidationError
+
+CONFIG_NAME = "config.json"
+
 
 @dataclass(frozen=True, slots=True)
 class ModelShape:
@@ -68,15 +73,31 @@ PairRM is DeBERTa-v3-large, whose feed-forward part is two matrices 4096 wide: a
 
 
 def model_shape(source: str) -> ModelShape | None:
-    """The shape of a model; None for a hub id that is not in the table.
+    """The shape of a model; None for a hub id that is neither in the table nor in the cache.
 
     Args:
         source: A folder with a config.json, or a hub id.
     """
     if source in KNOWN:
         return KNOWN[source]
-    path = Path(source).expanduser() / "config.json"
-    return _of_config(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else None
+    path = _config_path(source)
+    return _of_config(json.loads(path.read_text(encoding="utf-8"))) if path else None
+
+
+def is_here(source: str) -> bool:
+    """Whether a model is on this machine, in a folder or in the hub's cache."""
+    return _config_path(source) is not None
+
+
+def _config_path(source: str) -> Path | None:
+    path = Path(source).expanduser() / CONFIG_NAME
+    if path.is_file():
+        return path
+    try:
+        cached = try_to_load_from_cache(source, CONFIG_NAME)
+    except HFValidationError:  # a path
+        return None
+    return Path(cached) if isinstance(cached, str) else None
 
 
 def _of_config(document: Mapping[str, Any]) -> ModelShape | None:
