@@ -223,6 +223,23 @@ def test_the_time_of_a_judge_on_a_server_is_not_taken_for_none(settings_of):
     assert plan["start"]["seconds"] > 0
 
 
+def test_what_servers_are_asked_is_counted_and_nothing_where_none_is(settings_of, capsys):
+    server = "{kind: llm_judge, template: pair, server: {model: m, base_url: 'http://127.0.0.1:9/v1'}}"
+    settings = settings_of(f"oracle={server}", f"evaluation.judge={server}", "num_iterations=2")
+    plan, number = run_plan(settings), settings.generation.num_responses
+    asked = {name: stage["questions"] for name, stage in stages(plan).items()}
+    games = plan["held_out_prompts"] * settings.evaluation.num_samples * len(settings.evaluation.opponents)
+    assert asked[PREFERENCES] == plan["prompts_per_iteration"] * number * (number - 1)
+    assert asked[EVALUATION] == games * (2 + 2)  # both orders, by the judge and by the training oracle
+    once = plan["gates"]["questions"] + plan["game"]["questions"]
+    assert plan["gates"]["questions"] > 0
+    assert plan["questions"] == 2 * (asked[PREFERENCES] + asked[EVALUATION]) + once
+    print_plan(settings, Format.table, rates=None, hardware="")
+    told = " ".join(capsys.readouterr().out.split())
+    assert f"questions to chat servers, at most: {2 * asked[PREFERENCES]:,} in {PREFERENCES}" in told
+    assert run_plan(settings_of())["questions"] == 0
+
+
 def test_every_stage_that_writes_something_takes_room(settings_of):
     plan = run_plan(settings_of())
     assert all(stage["disk"] > 0 for stage in plan["stages"])

@@ -10,6 +10,7 @@ from fairplay.cli.stage_pages import comparison_page
 from fairplay.errors import ServiceError
 from fairplay.oracles.kinds.llm_judge import LlmJudgeSettings
 from fairplay.pipeline.loop import run_loop
+from fairplay.pipeline.planning.plan import run_plan
 from fairplay.pipeline.settings import run_identity
 from fairplay.pipeline.single_evaluation import ComparisonSettings, evaluate_sides
 from fairplay.pipeline.single_evaluation import Task as SidesTask
@@ -54,6 +55,7 @@ def test_a_run_that_was_capped_ends_with_the_bytes_of_one_that_never_was(setting
     with fault_server(mute_at_times) as server:
         run_loop(settings_of(*asking(server, *small)), RunDirectory(tmp_path / "whole"), should_stop=never)
         paid = server.asked.total()
+        assert 0 < paid <= run_plan(settings_of(*asking(server, *small)))["questions"]
         server.asked.clear()
         for cap in ("oracle", "evaluation.judge"):
             capped = settings_of(*asking(server, *small, f"{cap}.server.max_total_tokens=450"))

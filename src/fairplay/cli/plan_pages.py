@@ -65,6 +65,7 @@ def print_plan(settings: "RunSettings", output: Format, *, rates: "Rates | None"
         [
             ("time", _time(plan)),
             ("disk", size(plan["disk"])),
+            *([("questions to chat servers", f"{plan['questions']:,}")] if plan["questions"] else []),
             ("memory of training, each accelerator", size(memory["training"])),
             ("memory there", size(memory["there"])),
         ],

@@ -96,6 +96,9 @@ class EnsembleSettings(KindSettings):
     def asks_server(self) -> bool:
         return any(member.asks_server() for member in self.members)
 
+    def num_questions(self, num_responses: int) -> int:
+        return sum(member.num_questions(num_responses) for member in self.members)
+
     def with_cache(self, path: str) -> Self:
         return replace(self, members=tuple(member.with_cache(path) for member in self.members))
 

@@ -83,6 +83,10 @@ class KindSettings(ABC):
         """Whether its verdicts come from a server."""
         return False
 
+    def num_questions(self, num_responses: int) -> int:
+        """How often it asks a server about a prompt's responses, at most."""
+        return self.num_readings(num_responses) if self.asks_server() else 0
+
     def with_cache(self, path: str) -> Self:
         """The same oracle, keeping what a server replies in this file unless the settings name another."""
         del path

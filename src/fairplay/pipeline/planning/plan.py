@@ -137,9 +137,23 @@ def run_plan(
         "seconds": sum(known) if known else None,
         "without_time": [stage["stage"] for stage, _ in total if stage["seconds"] is None and _has_work(stage)],
         "disk": sum(times * stage["disk"] for stage, times in total) + _checkpoint_disk(settings, shape),
+        "questions": sum(times * stage["questions"] for stage, times in total),
         "memory": _memory(settings, shape, lengths, place),
-        "assumptions": [*clock.assumptions(), *([] if counts.usable else ["the prompts were not read"])],
+        "assumptions": [
+            *clock.assumptions(),
+            *_asked(total, lengths),
+            *([] if counts.usable else ["the prompts were not read"]),
+        ],
     }
+
+
+def _asked(total: Sequence[tuple[Mapping[str, Any], int]], lengths: Lengths) -> list[str]:
+    """What chat servers are asked as oracle or judge, and about how many tokens that is."""
+    asked = [f"{times * stage['questions']:,} in {stage['stage']}" for stage, times in total if stage["questions"]]
+    if not asked:
+        return []
+    each = f"{lengths.prompt + 2 * lengths.response:.0f} tokens, the template and the reply besides"
+    return [f"questions to chat servers, at most: {', '.join(asked)}; each holds a prompt and two responses, {each}"]
 
 
 def _has_work(stage: Mapping[str, Any]) -> bool:

@@ -39,6 +39,7 @@ class StageWork:
         passes: Rows of its forward passes (drawn responses, read pairs, training examples times epochs).
         disk: Bytes that it leaves.
         drawn: Of its passes, those that draw responses to judge.
+        questions: What it asks chat servers as oracle or judge, at most: equal responses tie unasked.
     """
 
     stage: str
@@ -48,6 +49,7 @@ class StageWork:
     passes: float = 0
     disk: float = 0
     drawn: int = 0
+    questions: int = 0
 
 
 def responses_per_example(settings: RunSettings) -> float:
@@ -113,6 +115,7 @@ def iteration_work(
             oracle_passes * passage(settings.oracle, lengths),
             oracle_passes,
             drawn + prompts * number**2 * _BYTES_A_LOGIT,
+            questions=prompts * settings.oracle.num_questions(number),
         ),
         StageWork(EXAMPLES, prompts, "examples", disk=prompts * kept * r * _BYTES_A_TOKEN),
         StageWork(
@@ -131,6 +134,7 @@ def iteration_work(
             samples + verdicts + by_oracle,
             samples * r * _BYTES_A_TOKEN + 2 * games * _BYTES_A_VERDICT,
             samples,
+            games * (judge.num_questions(2) + settings.oracle.as_judge().num_questions(2)),
         ),
     ]
 
@@ -151,7 +155,8 @@ def game_work(settings: RunSettings, *, held_out: int, lengths: Lengths) -> Stag
     verdicts = games * held_out * settings.evaluation.num_samples
     passes = verdicts * comparisons(settings.evaluation.judge, 2)
     read = passes * passage(settings.evaluation.judge, lengths)
-    return StageWork(GAME, verdicts, "verdicts", read, passes, verdicts * _BYTES_A_VERDICT)
+    asked = verdicts * settings.evaluation.judge.num_questions(2)
+    return StageWork(GAME, verdicts, "verdicts", read, passes, verdicts * _BYTES_A_VERDICT, questions=asked)
 
 
 def gates_work(settings: RunSettings, *, held_out: int, lengths: Lengths) -> StageWork:
@@ -169,4 +174,5 @@ def gates_work(settings: RunSettings, *, held_out: int, lengths: Lengths) -> Sta
         passes + drawn,
         games * _BYTES_A_VERDICT + drawn * lengths.response * _BYTES_A_TOKEN,
         drawn,
+        games * evaluation.judge.num_questions(2),
     )
