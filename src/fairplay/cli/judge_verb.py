@@ -46,6 +46,7 @@ def judge(
     """Compare or grade responses by a judge on an OpenAI-compatible server (--set judge.server.model=... and so on)."""
     from fairplay.pipeline.grade_files import estimate_grading, grade_files
     from fairplay.pipeline.judge_files import JudgeFilesSettings, Task, estimate_files, judge_files
+    from fairplay.pipeline.judge_unserved import refuse_capped
 
     if (protocol == GRADING) != (questions is not None) or (protocol == GRADING) == bool(baseline):
         raise SettingsError("judge: mt-bench takes --questions, every other protocol --baseline")
@@ -74,6 +75,8 @@ def judge(
             print(f"- {note}")
     if output is Format.table and not dry_run:
         print_alarms(document["gates"], told=document["headline_withheld"])
+    if not dry_run:
+        refuse_capped(document, settings.judge, out)
 
 
 def _grades_page(document: Mapping[str, Any], out: Path) -> dict[str, Any]:

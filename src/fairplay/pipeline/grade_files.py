@@ -31,6 +31,7 @@ from fairplay.pipeline.canary_games import alarms_of
 from fairplay.pipeline.judge_files import JudgeFilesSettings
 from fairplay.pipeline.judge_question import refuse_other_question
 from fairplay.pipeline.judge_told import account_document
+from fairplay.pipeline.judge_unserved import refuse_ungraded
 from fairplay.pipeline.response_lines import read_lines
 from fairplay.pipeline.results import titled, with_intervals, write_results
 from fairplay.records import STATISTICS_VERSION
@@ -101,6 +102,7 @@ def grade_files(
             alarms = alarms_of(canaries)
             graded = _graded(client, work.asked, should_stop)
             accounting = client.accounting()
+        refuse_ungraded(graded, judge.server, [request for *_, request in work.asked])
         files = {
             GRADES_NAME: [grade_row(item) for item in graded],
             CANARIES_NAME: [{"canary": name, **grade_row(item)} for name, its in tried.items() for item in its],

@@ -30,9 +30,11 @@ from fairplay.pipeline.judge_gates import (
 from fairplay.pipeline.judge_question import refuse_other_question, responses_digest
 from fairplay.pipeline.judge_sides import read_side, side_name
 from fairplay.pipeline.judge_told import account_document, asked_document, judge_name, protocol_told
+from fairplay.pipeline.judge_unserved import refuse_unplayed
 from fairplay.pipeline.results import comparison, titled, with_intervals, write_results
 from fairplay.records import STATISTICS_VERSION
 from fairplay.seeds import stable_seed
+from fairplay.servers.requests import ChatRequest
 from fairplay.storage.atomic import disk_errors, write_atomic
 from fairplay.storage.digests import sha256_file
 from fairplay.storage.locking import lock
@@ -117,7 +119,7 @@ def judge_files(
         DataError: If files can't be read, have no prompt in common, or nothing could be judged.
         SettingsError: If the folder holds the results of another question.
         LockedError: If another process judges into this folder.
-        ServiceError: If the server can't be asked at all; what was answered is kept.
+        ServiceError: If the server can't be asked at all, or judged no pair; what was answered is kept.
         Preempted: If `should_stop` said so; the same.
     """
     games = _games(task, settings)
@@ -139,6 +141,7 @@ def judge_files(
             tried = try_judge(games.canaries, judge, num_bootstrap=settings.num_bootstrap, **asking)
             played = play(games.matched, judge, **asking)
             accounting = judge.client.accounting()
+        refuse_unplayed(played, judge.client.settings, _requests(judge, games, games.matched, task.seed))
         names = (side_name(task.outputs), side_name(task.baseline), judge_name(task.protocol, judge))
         told = protocol_document(
             games.protocol,
@@ -188,14 +191,8 @@ def estimate_files(task: Task, settings: JudgeFilesSettings, folder: Path) -> di
         folder.mkdir(parents=True, exist_ok=True)
     judge = _judge(games.protocol, replace(settings, judge=settings.judge.without_key()), folder)
     with judge.client:
-        asked = [
-            [
-                judge.request(question)
-                for shown in questions_of(matched.pairs, games.orders, seed=task.seed, posts=games.protocol.posts)
-                for _, question in shown
-            ]
-            for matched in (games.matched, *games.canaries.matched.values())
-        ]
+        matched = (games.matched, *games.canaries.matched.values())
+        asked = [_requests(judge, games, one, task.seed) for one in matched]
         estimate = judge.client.estimate([request for requests in asked for request in requests])
     return {
         "pairs": len(pairs),
@@ -206,6 +203,12 @@ def estimate_files(task: Task, settings: JudgeFilesSettings, folder: Path) -> di
         **asdict(estimate),
         "priced": bool(settings.judge.server.input_price or settings.judge.server.output_price),
     }
+
+
+def _requests(judge: PairJudge, games: _Games, matched: Matched, seed: int) -> list[ChatRequest]:
+    """What is sent about these pairs."""
+    shown = questions_of(matched.pairs, games.orders, seed=seed, posts=games.protocol.posts)
+    return [judge.request(question) for pair in shown for _, question in pair]
 
 
 def _games(task: Task, settings: JudgeFilesSettings) -> _Games:
