@@ -12,6 +12,6 @@ def plural(count: int, noun: str) -> str:
 
 
 def reasons(dropped: Mapping[str, int]) -> str:
-    """Reasons with their counts, the most frequent first: "prompt too long 12, tie 3"."""
+    """Reasons with their counts, the most frequent first: "12 x prompt too long, 3 x tie"."""
     ordered = sorted(dropped.items(), key=lambda item: (-item[1], item[0]))
-    return ", ".join(f"{reason} {count:,}" for reason, count in ordered if count)
+    return ", ".join(f"{count:,} x {reason}" for reason, count in ordered if count)

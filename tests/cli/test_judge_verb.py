@@ -90,6 +90,17 @@ def test_a_cap_too_small_for_any_question_is_exit_code_5_and_says_what_one_takes
         assert server.asked.total() >= 1
 
 
+def test_grades_that_cannot_be_read_are_told_with_a_reply_and_the_form_that_is_read(grading, capsys, tmp_path):
+    with fault_server(lambda body: said("Grade:\x1b[2J\n seven " + 100 * "x")) as server:
+        assert run([*grading, f"--set=judge.server.base_url={server.url}"]) == 3
+    told = capsys.readouterr().err
+    assert "6 of 6 without a grade (6 x no verdict in the reply); a reply: 'Grade:\\x1b[2J\\n seven xx" in told
+    assert 80 * "x" not in told
+    assert "[[7]]" in told
+    assert len((tmp_path / "grades" / "grades.jsonl").read_text().splitlines()) == 6
+    assert f"the replies are in {tmp_path / 'grades' / 'grades.jsonl'}" in told
+
+
 def test_a_judging_that_the_cap_cut_short_has_its_results_and_exit_code_5_until_it_is_whole(
     command, grading, capsys, tmp_path
 ):

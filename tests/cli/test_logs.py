@@ -66,7 +66,7 @@ def test_every_alarm_and_every_iterations_loss_is_told(told):
     number = 2 * NUM_ALIKE
     for iteration in range(1, number + 1):
         warn_of_losses(iteration, 10, 2, {"no pair": 8})
-    assert told()[-1] == f"iteration {number} trains on 2 examples of 10 prompts: selection left out 8 (no pair 8)"
+    assert told()[-1] == f"iteration {number} trains on 2 examples of 10 prompts: selection left out 8 (8 x no pair)"
     tell_alarms([Canary("dot", 10, None, alarm="The canary “a single full stop” wins.")] * number)
     assert told()[-1] == "judge: The canary “a single full stop” wins."
     assert len(told()) == 2 * number

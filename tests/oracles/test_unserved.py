@@ -53,7 +53,7 @@ def test_every_reason_of_the_service_is_one_that_clients_tell():
 @pytest.mark.parametrize("reason", sorted(SERVICE))
 def test_a_question_that_the_service_did_not_answer_ends_the_command(reason):
     server = ServerSettings("judge", max_total_tokens=9, cache="kept.sqlite")
-    with pytest.raises(ServiceError, match=f"1 of 2 questions without an answer .{reason} 1.") as caught:
+    with pytest.raises(ServiceError, match=f"1 of 2 questions without an answer .1 x {reason}.") as caught:
         refuse_unserved([NoVerdict("refused", ""), NoVerdict(reason, "")], server)
     assert "run the same command again; the replies that came are kept in kept.sqlite" in caught.value.hint
     assert ("raise server.max_total_tokens, then" in caught.value.hint) == (reason == "cost cap reached")

@@ -98,7 +98,7 @@ def test_every_fault_is_a_missing_pair_of_its_own_class_and_no_headline_is_given
 
     with fault_server(talk) as server:
         settings = settings_of(server, log_probs=False, server={"timeout": 1.5})
-        with pytest.raises(DataError, match=r"no pair was judged \([a-z]"):
+        with pytest.raises(DataError, match=r"no pair was judged \(1 x [a-z]"):
             judge_files(Task("hh", ours, theirs), settings, tmp_path / "out")
         outputs(tmp_path / "ours.json", [*(f"{fault} {i}" for i, fault in enumerate(FAULTS)), "fine", "good"], "ours")
         document = judge_files(Task("hh", ours, theirs), settings, tmp_path / "out")

@@ -70,7 +70,7 @@ def test_a_stage_that_lost_most_of_its_rows_is_named_with_the_reasons():
     lost = StageAccount("4-examples", 20, 2, {"all responses are equal": 18}, 1, 0)
     found = find_warnings(contents(iterations=(iteration(stages=(kept, lost)),)))
     assert found[0].title == "Most rows were lost"
-    assert "4-examples left out 18 of 20 rows (all responses are equal" in found[0].text
+    assert "4-examples left out 18 of 20 rows (18 x all responses are equal)" in found[0].text
     half = StageAccount("4-examples", 20, 10, {"all responses are equal": 10}, 1, 0)
     assert "Most rows were lost" not in titles(contents(iterations=(iteration(stages=(kept, half)),)))
 

@@ -94,7 +94,7 @@ def test_many_games_without_a_verdict_leave_nothing_decided():
     decision, words = decided(evaluation(dropped=many, worst_case={"low": 0.4, "high": 0.8}))
     assert decision.outcome == "undefined"
     assert decision.headline == "Iteration 1 can’t be compared with the start policy: too many games have no verdict."
-    assert "could not be judged (server error 40)" in words
+    assert "could not be judged (40 x server error)" in words
     assert "the win rate over all games lies between 40.0 % and 80.0 %" in words
     decision, words = decided(evaluation(dropped=few))
     assert decision.outcome == "better"

@@ -166,7 +166,7 @@ def test_numbers_of_the_contents_stand_on_the_page(page):
         "−0.25",
         "1,234",
         "something_new",
-        "tie 2, too long 1",
+        "2 x tie, 1 x too long",
         "1 min 05 s",
         "4,321",
         "name: trial seed: 3",

@@ -64,7 +64,7 @@ def test_lengths_are_compared_with_the_start_policy():
         (duration(9.97), "10 s"),
         (duration(59.7), "1 min 00 s"),
         (duration(7640), "2 h 07 min"),
-        (reasons({"b": 1, "a": 1, "c": 1200, "d": 0}), "c 1,200, a 1, b 1"),
+        (reasons({"b": 1, "a": 1, "c": 1200, "d": 0}), "1,200 x c, 1 x a, 1 x b"),
     ],
 )
 def test_numbers_read_as_written(shown, expected):

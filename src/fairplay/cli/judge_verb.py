@@ -46,7 +46,7 @@ def judge(
     """Compare or grade responses by a judge on an OpenAI-compatible server (--set judge.server.model=... and so on)."""
     from fairplay.pipeline.grade_files import estimate_grading, grade_files
     from fairplay.pipeline.judge_files import JudgeFilesSettings, Task, estimate_files, judge_files
-    from fairplay.pipeline.judge_unserved import refuse_capped
+    from fairplay.pipeline.judge_refusals import refuse_capped
 
     if (protocol == GRADING) != (questions is not None) or (protocol == GRADING) == bool(baseline):
         raise SettingsError("judge: mt-bench takes --questions, every other protocol --baseline")

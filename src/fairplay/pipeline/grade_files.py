@@ -30,8 +30,8 @@ from fairplay.oracles.judge_verdicts import READER_VERSION
 from fairplay.pipeline.canary_games import alarms_of
 from fairplay.pipeline.judge_files import JudgeFilesSettings
 from fairplay.pipeline.judge_question import refuse_other_question
+from fairplay.pipeline.judge_refusals import refuse_ungraded, refuse_unreadable
 from fairplay.pipeline.judge_told import account_document
-from fairplay.pipeline.judge_unserved import refuse_ungraded
 from fairplay.pipeline.response_lines import read_lines
 from fairplay.pipeline.results import titled, with_intervals, write_results
 from fairplay.records import STATISTICS_VERSION
@@ -109,6 +109,7 @@ def grade_files(
         }
         for name, lines in files.items():
             write_atomic(folder / name, "".join(json.dumps(line) + "\n" for line in lines))
+        refuse_unreadable(graded, folder / GRADES_NAME)
         told = grading_document(graded, unanswered=work.unanswered, alarms=alarms, **interval)
         document = titled(
             "grading",

@@ -28,9 +28,9 @@ from fairplay.pipeline.judge_gates import (
     try_judge,
 )
 from fairplay.pipeline.judge_question import refuse_other_question, responses_digest
+from fairplay.pipeline.judge_refusals import refuse_unplayed
 from fairplay.pipeline.judge_sides import read_side, side_name
 from fairplay.pipeline.judge_told import account_document, asked_document, judge_name, protocol_told
-from fairplay.pipeline.judge_unserved import refuse_unplayed
 from fairplay.pipeline.results import comparison, titled, with_intervals, write_results
 from fairplay.records import STATISTICS_VERSION
 from fairplay.seeds import stable_seed

@@ -244,6 +244,5 @@ def warn_of_losses(iteration: int, num_prompts: int, num_examples: int, dropped:
     """Say so where selection left out more than it kept: such a training learns from next to nothing."""
     lost = sum(dropped.values())
     if lost > num_examples:
-        told = ", ".join(f"{reason} {count}" for reason, count in dropped.items())
-        text = f"{num_examples} examples of {num_prompts} prompts: selection left out {lost} ({told})"
+        text = f"{num_examples} examples of {num_prompts} prompts: selection left out {lost} ({reasons(dropped)})"
         logger.warning("%s", f"iteration {iteration} trains on {text}")  # of each iteration, however many there are

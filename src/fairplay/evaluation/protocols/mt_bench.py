@@ -25,6 +25,10 @@ from fairplay.wording import reasons
 TEMPLATES = ("mt-bench-1", "mt-bench-2")
 FIELDS = (("question", "answer", "reference"), ("question", "first_answer", "second_question", "answer", "reference"))
 LOWEST, HIGHEST = 1.0, 10.0
+FORM = "[[7]]"
+"""How a reply gives a grade."""
+UNREADABLE = frozenset({AMBIGUOUS, NO_LABEL})
+"""Reasons of replies that hold no grade."""
 
 
 @dataclass(frozen=True, slots=True)
