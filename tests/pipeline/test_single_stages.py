@@ -231,7 +231,7 @@ def test_every_column_of_a_line_is_checked_and_the_lines_number_told(columns, to
 def test_select_with_nothing_left_is_an_error_and_writes_nothing(tmp_path, capsys):
     source, output = write(tmp_path / "in.jsonl", [ranked(responses=["same", "same"])]), tmp_path / "out.jsonl"
     assert run(["select", "--input", str(source), "--output", str(output)]) == 3
-    assert "all 1 lines were left out (all responses are equal 1)" in capsys.readouterr().err
+    assert "all 1 lines were left out (1 x all responses are equal)" in capsys.readouterr().err
     assert not output.exists()
 
 
