@@ -239,7 +239,7 @@ def test_alpaca_eval_outputs_and_prompts_meet_by_prompt_id(golden):
     other = read_responses(source, column="text_davinci_001")
     assert [g.prompt for g in baseline.items] == list(prompts.items)
     assert (len(other.items), [d.reason for d in other.dropped]) == (803, ["no response"] * 2)
-    with pytest.raises(DataError, match="expected a prompt column; or `gpt5`; found FuseChat"):
+    with pytest.raises(DataError, match="and the column `gpt5` of responses; found FuseChat"):
         read_responses(source, column="gpt5")
 
 

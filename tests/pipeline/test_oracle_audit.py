@@ -86,3 +86,8 @@ def test_the_verb_prints_a_table_with_meanings_and_json_with_everything(tmp_path
     assert "brier" in page
     assert run(["audit-oracle", str(source), "--format", "json"]) == 0
     assert json.loads(capsys.readouterr().out) == json.loads(json.dumps(audit_source(source)))
+
+
+def test_a_source_that_is_not_there_is_said_to_be_so(tmp_path):
+    with pytest.raises(DataError, match=r"nope\.jsonl: no such file or folder"):
+        audit_source(tmp_path / "nope.jsonl")

@@ -120,6 +120,25 @@ def test_a_server_that_is_gone_ends_the_work():
         client.complete([ask(f"{index}") for index in range(60)])
 
 
+@pytest.mark.parametrize(
+    ("fault", "hint"),
+    [
+        ("500", "look at its log"),
+        ("429", "max_concurrency"),
+        ("html", "not as a chat server does: is `base_url` right"),
+    ],
+)
+def test_the_hint_after_many_lost_requests_belongs_to_what_they_were_lost_by(fault, hint):
+    with (
+        fault_server() as server,
+        client_of(server, max_attempts=1) as client,
+        pytest.raises(ServiceError, match="20 requests in a row failed") as told,
+    ):
+        client.complete([ask(f"[{fault}] {index}") for index in range(60)])
+    assert hint in told.value.hint
+    assert "is the server running" not in told.value.hint
+
+
 def test_lost_requests_are_counted_over_all_calls_and_only_a_reply_starts_anew():
     with fault_server() as server, client_of(server, max_attempts=1) as client:
         client.complete([ask(f"[500] {index}") for index in range(12)])
@@ -449,6 +468,9 @@ def test_a_server_on_this_machine_is_never_sent_a_key_for_another(monkeypatch):
 def test_without_a_key_nothing_is_sent_anywhere(monkeypatch):
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     with pytest.raises(SettingsError, match="OPENAI_API_KEY is not set"):
+        ChatClient(ServerSettings("gpt-4.1-2025-04-14"))
+    monkeypatch.setenv("OPENAI_API_KEY", " ")
+    with pytest.raises(SettingsError, match="OPENAI_API_KEY is empty"):
         ChatClient(ServerSettings("gpt-4.1-2025-04-14"))
 
 

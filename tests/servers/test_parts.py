@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from fairplay.errors import ResourceError, SettingsError
 from fairplay.records import Message
 from fairplay.servers.cache import open_cache
-from fairplay.servers.faults import retry_after, status_fault
+from fairplay.servers.faults import reply_fault, retry_after, status_fault
 from fairplay.servers.keys import redactor
+from fairplay.servers.outcomes import Choice, Reply
 from fairplay.servers.replies import MalformedReplyError, parse_reply, reply_json
 from fairplay.servers.requests import ChatRequest, request_key
 from fairplay.servers.settings import ServerSettings, is_loopback
@@ -207,3 +208,9 @@ def test_a_key_in_place_of_the_name_of_its_variable_is_not_repeated():
 def test_a_cache_that_is_a_folder_is_told(tmp_path):
     with pytest.raises(ResourceError, match="Is a directory"):
         open_cache(str(tmp_path))
+
+
+def test_a_reply_that_was_broken_off_is_quoted_after_why_it_ended():
+    reply = Reply((Choice("A\x1b[2J\n", "error"),), "judge", 1, 1)
+    fault = reply_fault(reply, ChatRequest((Message("user", "Which?"),), max_tokens=1))
+    assert fault.detail == r"the reply ended with `error`: 'A\x1b[2J\n'"

@@ -151,7 +151,9 @@ def detect_responses(rows: Sequence[Columns], source: str, column: str) -> Layou
     found = _Found(rows)
     prompt = found.prompt_names()
     if not prompt.prompt or column not in found.first:
-        raise _wrong_columns(found, source, ("a prompt column", f"`{column}`"))
+        prompts = ", ".join(f"`{name}`" for name in PROMPT_COLUMNS)
+        needed = f"a column of prompts ({prompts}) and the column `{column}` of responses"
+        raise _wrong_columns(found, source, (needed,))
     names = replace(prompt, responses=(column,))
     layout = _layout("responses to judge", judged_draft, found, names, (prompt.prompt, column), is_prompts=True)
     return replace(layout, kinds={prompt.prompt: layout.kinds[prompt.prompt]})

@@ -34,6 +34,10 @@ def audit_source(source: Path) -> dict[str, Any]:
     Raises:
         DataError: If there are no preferences, or a file is not what it should be.
     """
+    if not source.exists():
+        raise DataError(
+            f"{source}: no such file or folder", hint="name a run's folder, or JSON lines that `fairplay rank` wrote"
+        )
     parts = _run_parts(source) if source.is_dir() else _file_parts(source)
     return {"source": str(source), "parts": parts}
 

@@ -32,7 +32,7 @@ _OVERLOADED = frozenset({429, 503, 529})
 _FILTERED = frozenset({"content_filter", "refusal"})
 _UNSENT = frozenset({"ConnectError", "ConnectTimeout", "PoolTimeout"})
 _LOST = frozenset({"RequestError", "SSLError", "EndOfStream"})
-_SHOWN = 200
+_SHOWN, _QUOTED = 200, 80
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,8 +118,8 @@ def reply_fault(reply: Reply, request: ChatRequest) -> Fault | None:
     if any(reason in _FILTERED for reason in reasons):
         return _spent(REFUSED, f"the reply ended with {', '.join(reasons)}", used)
     if not reply.has_ended:
-        told = " ".join(f"`{choice.finish_reason}` {choice.text[:_SHOWN]}" for choice in reply.choices)
-        broken = _spent(BROKEN_OFF, f"the reply ended with {told[:_SHOWN].rstrip()}", used)
+        told = ", ".join(f"`{choice.finish_reason}`: {choice.text[:_QUOTED]!r}" for choice in reply.choices)
+        broken = _spent(BROKEN_OFF, f"the reply ended with {told[:_SHOWN]}", used)
         return replace(broken, again=True, is_reply=False)
     if len(reply.choices) < request.num_choices:
         return _spent(FEW_CHOICES, f"{len(reply.choices)} of {request.num_choices}", used)

@@ -28,6 +28,13 @@ WITHOUT_LOG_PROBS = 8
 HARMLESS = (Message("user", "Please say hello."),)
 
 _LOST = frozenset({RATE_LIMITED, SERVER_ERROR, TIMED_OUT, NO_CONNECTION, LOST_CONNECTION, MALFORMED, BROKEN_OFF})
+_LOOK = {
+    RATE_LIMITED: "it takes no more for now: wait, or lower `max_concurrency`;",
+    SERVER_ERROR: "it runs, and fails at these questions: look at its log;",
+    TIMED_OUT: "is it too slow? raise `timeout`, or lower `max_concurrency`;",
+    MALFORMED: "it answers, but not as a chat server does: is `base_url` right, such as http://HOST:PORT/v1?",
+    BROKEN_OFF: "it answers, and breaks its replies off: look at its log;",
+}
 _MEND = "mend key, model or account, then run the same again"
 
 
@@ -67,7 +74,7 @@ class Guard:
             raise ServiceError(
                 f"{self._settings.base_url}: {HOPELESS} requests in a row failed, the last one {got.reason}"
                 f" ({got.detail})",
-                hint=_back_hint(self._settings.cache),
+                hint=_lost_hint(got.reason, self._settings.cache),
             )
         if tells_none:
             raise ServiceError(
@@ -113,6 +120,8 @@ class Guard:
             self._without_log_probs += 1
 
 
-def _back_hint(cache: str) -> str:
+def _lost_hint(reason: str, cache: str) -> str:
+    """What to look at where the last of many lost requests was lost for this reason."""
     kept = f"what was answered is kept in {cache}" if cache else "nothing is kept, for `cache` is not set"
-    return f"is the server running, and `base_url` right? {kept}; run the same again when it is back"
+    look = _LOOK.get(reason, "is the server running, and `base_url` right?")
+    return f"{look} {kept}; run the same again when it is mended"

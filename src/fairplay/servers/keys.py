@@ -17,14 +17,15 @@ def read_key(settings: ServerSettings, environment: Mapping[str, str]) -> str:
     """The key for this server; empty where none is sent.
 
     Raises:
-        SettingsError: If the variable that should hold it is not set, or holds what no header can carry.
+        SettingsError: If the variable that should hold it is not set, empty, or holds what no header can carry.
     """
     if not settings.sends_key:
         return ""
     key = environment.get(settings.api_key_env, "").strip()
     if not key:
+        state = "is empty" if settings.api_key_env in environment else "is not set"
         raise SettingsError(
-            f"no API key for {settings.base_url}: the variable {settings.api_key_env} is not set",
+            f"no API key for {settings.base_url}: the variable {settings.api_key_env} {state}",
             hint="export it, or name another one in api_key_env; keys are taken from the environment only",
         )
     if not re.fullmatch(r"[!-\[\]-~]+", key):  # what it is stays untold
