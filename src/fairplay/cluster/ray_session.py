@@ -1,6 +1,7 @@
 """Ray itself: started or joined, asked for room, given a dataset; and what it raises in words of ours.
 
-Left out: shards (`ray_executor.py`). Importing this module does not import Ray. Floor 3.
+Left out: shards (`ray_executor.py`); waiting for a Ray of others (`joining.py`). Importing this module does not import
+Ray. Floor 3.
 """
 
 import logging
@@ -14,6 +15,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from fairplay.cluster.joining import refuse_dead_address, refuse_silent_address
 from fairplay.cluster.settings import LOCAL, ClusterSettings, Place, place_of
 from fairplay.errors import FairplayError, ResourceError
 
@@ -121,6 +123,9 @@ class RaySession:
             import ray
             import ray.data
 
+            if settings.address != LOCAL:
+                refuse_dead_address(settings.address)
+                refuse_silent_address(settings.address)
             with _stderr_closed():
                 ray.init(**options, log_to_driver=False, configure_logging=True, logging_level=logging.ERROR)
         self._is_open = True
