@@ -13,5 +13,5 @@ def test_a_loss_of_more_than_half_is_told_with_the_reasons_counted(kept, dropped
     assert bool(caplog.records) == is_told
     if is_told:
         told = f"iteration 3 trains on {kept} examples of 20 prompts: selection left out {dropped}"
-        assert caplog.records[0].getMessage() == f"{told} (all responses are equal {dropped})"
+        assert caplog.records[0].getMessage() == f"{told} ({dropped} x all responses are equal)"
         assert caplog.records[0].levelname == "WARNING"
